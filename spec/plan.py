@@ -1,0 +1,351 @@
+"""The plan: what the compiler emits and the runtime executes, and the only bridge between the two.
+
+A plan is complete: the runtime takes no default of its own. Two compilations of one input give the same bytes.
+Paths are relative to `Plan.root`, which is itself relative to the folder the plan lies in, or URLs.
+Published JSON schema: `schemas/plan.schema.json`.
+"""
+
+import hashlib
+from typing import Literal
+
+import msgspec
+from msgspec import Struct
+
+PLAN_VERSION = 1
+
+
+class Part(Struct, frozen=True, forbid_unknown_fields=True):
+    """A piece of a plan."""
+
+
+# --- model and layout ------------------------------------------------------------------------------------------------
+
+
+class ModelPlan(Part, kw_only=True, frozen=True):
+    """A decoder of InternLM2's shape: RMSNorm in fp32, SwiGLU, grouped-query attention, RoPE."""
+
+    layers: int
+    hidden_size: int
+    heads: int
+    kv_heads: int
+    head_size: int
+    ffn_size: int
+    vocab_size: int
+    norm_eps: float
+    init_std: float
+    attention_bias: bool
+    tie_embeddings: bool
+    parameters: int
+
+
+class Coordinates(Part, kw_only=True, frozen=True):
+    """Where a rank stands on each axis of a layout."""
+
+    tensor: int
+    context: int
+    data: int
+    pipeline: int
+
+
+class Layout(Part, kw_only=True, frozen=True):
+    """The parallel layout of one training stage. Ranks are numbered tensor fastest, then context, data, pipeline."""
+
+    tensor: int
+    pipeline: int
+    virtual_pipeline: int
+    context: int
+    data: int
+    sequence_parallel: bool
+    zero: int
+    zero_group: int
+    micro_batch: int  # sequences
+    micro_batches: int  # per data-parallel rank and step
+    recompute: Literal["none", "selective", "full"]
+    schedule: Literal["1f1b", "interleaved"]
+
+    @property
+    def world_size(self) -> int:
+        return self.tensor * self.context * self.data * self.pipeline
+
+    def coordinates(self, rank: int) -> Coordinates:
+        rest, tensor = divmod(rank, self.tensor)
+        rest, context = divmod(rest, self.context)
+        pipeline, data = divmod(rest, self.data)
+        return Coordinates(tensor=tensor, context=context, data=data, pipeline=pipeline)
+
+
+class ModelChunk(Part, kw_only=True, frozen=True):
+    """The consecutive layers [first_layer, last_layer) that one pipeline rank holds as one chunk."""
+
+    pipeline_rank: int
+    chunk: int
+    first_layer: int
+    last_layer: int
+    embedding: bool
+    head: bool
+
+
+class Placement(Part, kw_only=True, frozen=True):
+    """Ranks on devices: rank r runs on node r // ranks_per_node, device r % ranks_per_node."""
+
+    nodes: int
+    ranks_per_node: int
+    chunks: tuple[ModelChunk, ...]
+
+
+# --- stages ----------------------------------------------------------------------------------------------------------
+
+
+class Stage(Part, kw_only=True, frozen=True, tag_field="kind"):
+    """One node of the stage graph. `fingerprint` covers all that determines its result (not its layout)."""
+
+    name: str
+    needs: tuple[str, ...]
+    fingerprint: str = ""
+
+
+class SourcePlan(Part, kw_only=True, frozen=True):
+    """One source of text, and the digest of its content as it was when the plan was made."""
+
+    name: str
+    path: str
+    kind: str
+    language: str
+    license: str
+    format: Literal["auto", "text", "jsonl", "files"]
+    text_key: str
+    include: tuple[str, ...]
+    exclude: tuple[str, ...]
+    max_size_bytes: int | None
+    files: int | None  # None: remote, not looked at
+    size_bytes: int | None
+    digest: str | None
+
+
+class IngestStage(Stage, kw_only=True, frozen=True, tag="ingest"):
+    """Raw files -> documents; exact de-duplication across sources; held-out split by document."""
+
+    sources: tuple[SourcePlan, ...]
+    held_out: float
+    seed: int
+    workers: int  # 0: one per core
+
+
+class TokenizerStage(Stage, kw_only=True, frozen=True, tag="tokenizer"):
+    """A SentencePiece model: trained on the mixture, or taken as it is from `path`."""
+
+    path: str | None
+    digest: str | None
+    algorithm: Literal["bpe"]
+    vocab_size: int
+    mixture: dict[str, float]
+    byte_fallback: bool
+    split_digits: bool
+    character_coverage: float
+    spare_tokens: int
+    sample_bytes: int
+    seed: int
+    workers: int
+
+
+class TokenizeStage(Stage, kw_only=True, frozen=True, tag="tokenize"):
+    """Documents -> Megatron-core's IndexedDataset, one `.bin/.idx` pair per source and split."""
+
+    sources: tuple[str, ...]
+    vocab_size: int
+    workers: int
+
+
+class LearningRatePlan(Part, kw_only=True, frozen=True):
+    """The curve over steps `offset .. offset + steps` of a decay that ends at `decay_steps`."""
+
+    peak: float
+    final: float
+    warmup_steps: int
+    decay: Literal["cosine", "linear", "constant"]
+    decay_steps: int  # of the whole curve, warm-up included; several phases may share one curve
+    offset: int  # steps of the curve that earlier phases used
+
+
+class OptimizerPlan(Part, kw_only=True, frozen=True):
+    kind: Literal["adamw"]
+    betas: tuple[float, float]
+    eps: float
+    weight_decay: float
+    clip: float
+
+
+class CheckpointPlan(Part, kw_only=True, frozen=True):
+    every_steps: int | None
+    every_seconds: float | None
+    keep: int
+
+
+class PhaseStage(Stage, kw_only=True, frozen=True, tag="phase"):
+    """A pre-training phase. It starts from the weights and optimizer state of `start_from`, or from the seed."""
+
+    model: ModelPlan
+    start_from: str | None
+    index: int
+    seed: int
+    precision: Literal["bf16", "fp32"]
+    tokens: int
+    steps: int
+    tokens_per_step: int
+    sequence_length: int
+    sequences_per_step: int
+    mixture: dict[str, float]  # over sources, sums to 1
+    rope_base: float
+    learning_rate: LearningRatePlan
+    optimizer: OptimizerPlan
+    attention: Literal["auto", "reference", "sdpa"]
+    layout: Layout
+    placement: Placement
+    checkpoint: CheckpointPlan
+    log_every: int
+
+
+class PerplexityPlan(Part, kw_only=True, frozen=True):
+    """Held-out loss per source: nats per token, bits per byte and perplexity."""
+
+    sources: tuple[str, ...]
+    sequence_length: int
+    batch: int  # sequences
+
+
+class SamplesPlan(Part, kw_only=True, frozen=True):
+    prompts: tuple[str, ...]
+    max_tokens: int
+    temperature: float
+    top_p: float
+    seed: int
+
+
+class EvaluateStage(Stage, kw_only=True, frozen=True, tag="evaluate"):
+    """Looks at the last checkpoint of the phase `of`, on one process."""
+
+    of: str
+    perplexity: PerplexityPlan | None
+    samples: SamplesPlan | None
+
+
+class ExportStage(Stage, kw_only=True, frozen=True, tag="export"):
+    """The last checkpoint of the phase `of` in formats that other programs load."""
+
+    of: str
+    formats: tuple[Literal["huggingface", "internlm2"], ...]
+    precision: Literal["bf16", "fp32"]
+    max_positions: int
+    rope_base: float
+
+
+AnyStage = IngestStage | TokenizerStage | TokenizeStage | PhaseStage | EvaluateStage | ExportStage
+
+
+# --- estimates -------------------------------------------------------------------------------------------------------
+
+
+class RankMemory(Part, kw_only=True, frozen=True):
+    """Memory of a rank on one pipeline rank, in bytes. Model states are exact, the rest are simple formulas."""
+
+    pipeline_rank: int
+    parameters_bytes: int
+    gradients_bytes: int
+    optimizer_bytes: int
+    activations_bytes: int
+    logits_bytes: int
+    total_bytes: int
+
+
+class Estimate(Part, kw_only=True, frozen=True):
+    """What a training stage is expected to take. Exact: parameters, FLOPs, model states. Rough: the others."""
+
+    stage: str
+    model_flops_per_token: float
+    memory: tuple[RankMemory, ...]
+    capacity_bytes: int | None
+    step_time_s: float | None
+    tokens_per_s: float | None
+    mfu: float | None
+    duration_s: float | None
+    gpu_hours: float | None
+    cost: float | None
+
+
+class Assumption(Part, kw_only=True, frozen=True):
+    """A value that nobody wrote, and where it comes from."""
+
+    key: str
+    value: str
+    origin: str
+    why: str
+
+
+class Notice(Part, kw_only=True, frozen=True):
+    """A part of the spec that this version checks but cannot execute yet; `run` refuses if `blocks`."""
+
+    key: str
+    message: str
+    blocks: bool
+
+
+class Hardware(Part, kw_only=True, frozen=True):
+    name: str
+    device: Literal["cpu", "cuda"]
+    nodes: int
+    gpus_per_node: int
+    memory_bytes: int | None
+    peak_flops: float | None  # of the run's precision, dense
+    price_per_gpu_hour: float | None
+
+
+class Plan(Part, kw_only=True, frozen=True):
+    """A whole plan; `stages` are in an order in which they can be executed."""
+
+    version: int
+    compiler: str
+    name: str
+    root: str
+    flops_convention: str
+    hardware: Hardware
+    stages: tuple[AnyStage, ...]
+    estimates: tuple[Estimate, ...]
+    assumptions: tuple[Assumption, ...]
+    notices: tuple[Notice, ...]
+
+    def stage(self, name: str) -> AnyStage:
+        """The stage of that name; KeyError if there is none."""
+        for stage in self.stages:
+            if stage.name == name:
+                return stage
+        raise KeyError(name)
+
+
+def encode(plan: Plan) -> bytes:
+    """The plan's bytes: indented JSON in the order of the fields, mappings sorted, one newline at the end."""
+    return msgspec.json.format(msgspec.json.encode(plan, order="deterministic"), indent=2) + b"\n"
+
+
+def decode(data: bytes) -> Plan:
+    """The plan in `data`. Raises msgspec.ValidationError, which names the path, if it is not one."""
+    return msgspec.json.decode(data, type=Plan)
+
+
+# What a stage is executed with does not change its result: a phase may be resumed under another layout.
+_NOT_IDENTITY = frozenset({"fingerprint", "needs", "layout", "placement", "workers", "checkpoint", "log_every", "path"})
+
+
+def identity(stage: AnyStage) -> dict[str, object]:
+    """All of the stage's own values that determine its result, as plain data."""
+    plain = msgspec.to_builtins(stage, order="deterministic")
+    kept = {key: value for key, value in plain.items() if key not in _NOT_IDENTITY}
+    if isinstance(stage, IngestStage):
+        kept["sources"] = [{k: v for k, v in source.items() if k != "path" or source["digest"] is None}
+                           for source in plain["sources"]]
+    return kept
+
+
+def fingerprint(stage: AnyStage, needs: dict[str, str]) -> str:
+    """Digest of the stage's identity and of the fingerprints of what it needs (name -> fingerprint)."""
+    data = msgspec.json.encode({"stage": identity(stage), "needs": needs}, order="sorted")
+    return hashlib.blake2b(data, digest_size=16).hexdigest()
