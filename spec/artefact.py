@@ -1,0 +1,87 @@
+"""What executing a stage leaves in a run's folder, and where: written by the runtime, read by the compiler.
+
+    runs/<name>/store/<stage>-<first 12 of the fingerprint>/
+        identity.json       at the stage's start: what is being made, and out of what
+        checkpoints/        of a phase: Megatron's own layout and names
+        ...                 whatever else the stage makes
+        result.json         written last: the stage is done
+    runs/<name>/stages/<stage>  -> a relative link to that folder of the store which the newest plan means
+
+Both JSON files hold a `StageResult`; the first one lacks `finished`, `summary` and `outputs`.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from trainwright.spec.plan import Plan, Stage
+
+IDENTITY_FILE = "identity.json"
+RESULT_FILE = "result.json"
+CHECKPOINTS = "checkpoints"
+LATEST_CHECKPOINT_FILE = "latest_checkpointed_iteration.txt"  # Megatron's name
+
+
+class StageResult(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
+    """One execution of one stage. `identity` and `needs` are what its fingerprint was made of."""
+
+    stage: str
+    fingerprint: str
+    identity: dict[str, Any]  # spec/plan.py identity()
+    needs: dict[str, str]  # stage -> fingerprint
+    started: str  # ISO 8601, UTC
+    finished: str | None = None
+    summary: dict[str, Any] = {}  # figures worth showing: tokens, documents, loss, seconds
+    outputs: dict[str, str] = {}  # what -> path relative to the stage's folder
+
+
+def store_folder(run: Path, stage: Stage) -> Path:
+    """Where the result of exactly this stage lies, or will lie."""
+    return run / "store" / f"{stage.name}-{stage.fingerprint[:12]}"
+
+
+def stage_link(run: Path, name: str) -> Path:
+    """The link that points to the current result of the stage of that name."""
+    return run / "stages" / name
+
+
+def needs_of(plan: Plan, stage: Stage) -> dict[str, str]:
+    """The fingerprints of what the stage needs, by name."""
+    return {name: plan.stage(name).fingerprint for name in stage.needs}
+
+
+def encode_result(result: StageResult) -> bytes:
+    """The bytes of `identity.json` and `result.json`: indented, sorted, one newline at the end."""
+    return msgspec.json.format(msgspec.json.encode(result, order="deterministic"), indent=2) + b"\n"
+
+
+def read_result(folder: Path) -> StageResult | None:
+    """The result in a folder of the store; None if the stage was not finished there.
+
+    Raises msgspec.DecodeError if the file is not a result.
+    """
+    return _read(folder / RESULT_FILE)
+
+
+def read_identity(folder: Path) -> StageResult | None:
+    """What was started in a folder of the store; None if nothing was. Raises as `read_result` does."""
+    return _read(folder / IDENTITY_FILE)
+
+
+def latest_checkpoint(folder: Path) -> int | None:
+    """The step of the newest complete checkpoint of a phase's folder; None if there is none."""
+    try:
+        text = (folder / CHECKPOINTS / LATEST_CHECKPOINT_FILE).read_text(encoding="utf-8").strip()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return int(text) if text.isdecimal() else None
+
+
+def _read(path: Path) -> StageResult | None:
+    try:
+        data = path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return msgspec.json.decode(data, type=StageResult)
