@@ -1,0 +1,50 @@
+"""Starts the workers of one stage on this machine through torchrun's API: one call for one process or many."""
+
+import os
+import sys
+import uuid
+from pathlib import Path
+
+from trainwright.spec.plan import Plan
+
+
+class WorkersFailed(Exception):
+    """At least one worker ended with an error. `exit_code` is that of the first to fail, `rank` its rank."""
+
+    def __init__(self, rank: int, exit_code: int) -> None:
+        super().__init__(f"worker {rank} ended with exit code {exit_code}")
+        self.rank = rank
+        self.exit_code = exit_code
+
+
+def run_workers(plan: Plan, plan_file: Path, stage: str, run_folder: Path, processes: int) -> None:
+    """All workers of the stage ended well. Raises WorkersFailed with the true exit code otherwise.
+
+    SIGTERM and SIGINT are left to the caller, who asks the workers to save and end through the run's stop file.
+    """
+    from torch.distributed.elastic.multiprocessing import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    # Workers import nothing from the folder the user happens to stand in.
+    os.environ["PYTHONSAFEPATH"] = "1"
+    if plan.hardware.device == "cpu":
+        os.environ["OMP_NUM_THREADS"] = str(max(1, len(os.sched_getaffinity(0)) // processes))
+    config = LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=processes,
+        run_id=uuid.uuid4().hex,
+        rdzv_backend="c10d",
+        rdzv_endpoint="localhost:0",
+        max_restarts=0,
+        signals_to_handle="SIGQUIT",
+    )
+    command = ["-m", "trainwright.runtime.worker", str(plan_file), stage, str(run_folder)]
+    try:
+        elastic_launch(config, sys.executable)(*command)
+    except ChildFailedError as error:
+        rank, failure = error.get_first_failure()
+        raise WorkersFailed(rank, failure.exitcode) from None
+    except SignalException as error:
+        raise KeyboardInterrupt from error
