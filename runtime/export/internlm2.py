@@ -1,0 +1,60 @@
+"""A model under InternLM2's own tensor names and configuration, as InternLM released its weights.
+
+The released repositories also ship the model's Python code (`auto_map`); this folder carries none, so programs that
+know InternLM2 (LMDeploy, vLLM, llama.cpp) read it, and `transformers` needs InternLM's code beside it.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from trainwright.runtime.export.huggingface import DTYPES, dimensions, generation_config, write_json
+from trainwright.runtime.export.names import internlm2, translate
+from trainwright.runtime.export.shards import write_shards
+from trainwright.runtime.export.tokenizer import TokenIds, write_tokenizer
+from trainwright.spec.plan import ExportStage, ModelPlan
+
+
+class HeadSizeNotExpressible(ValueError):
+    """InternLM2's configuration has no key for the head size: it is always hidden_size / heads."""
+
+
+def write(
+    tensors: Mapping[str, Tensor],
+    model: ModelPlan,
+    stage: ExportStage,
+    out: Path,
+    *,
+    tokenizer_file: Path,
+    shard_bytes: int,
+) -> int:
+    """The empty folder `out` holds weights, configuration and tokenizer; returns the bytes of the weights.
+
+    `tensors` carry Megatron-core's names. Raises HeadSizeNotExpressible.
+    """
+    ids = write_tokenizer(tokenizer_file, out)
+    write_json(out / "config.json", config(model, stage, ids))
+    write_json(out / "generation_config.json", generation_config(ids))
+    dtype = DTYPES[stage.precision]
+    return write_shards(translate(tensors, internlm2(model)), out, dtype=dtype, shard_bytes=shard_bytes)
+
+
+def config(model: ModelPlan, stage: ExportStage, ids: TokenIds) -> dict[str, Any]:
+    """config.json with every key written: the configuration class's defaults are those of InternLM 1."""
+    if model.head_size * model.heads != model.hidden_size:
+        raise HeadSizeNotExpressible(
+            f"InternLM2's format needs head_size = hidden_size / heads = {model.hidden_size / model.heads:g}, "
+            f"not {model.head_size}; export as huggingface instead"
+        )
+    return {
+        "architectures": ["InternLM2ForCausalLM"],
+        "model_type": "internlm2",
+        **dimensions(model, stage, ids),
+        "attn_implementation": "eager",
+        "bias": model.attention_bias,
+        "pretraining_tp": 1,
+        # As released: within max_position_embeddings it is plain RoPE, beyond it the base grows.
+        "rope_scaling": {"type": "dynamic", "factor": 2.0},
+    }
