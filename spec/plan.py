@@ -340,8 +340,9 @@ def identity(stage: AnyStage) -> dict[str, object]:
     plain = msgspec.to_builtins(stage, order="deterministic")
     kept = {key: value for key, value in plain.items() if key not in _NOT_IDENTITY}
     if isinstance(stage, IngestStage):
-        kept["sources"] = [{k: v for k, v in source.items() if k != "path" or source["digest"] is None}
-                           for source in plain["sources"]]
+        kept["sources"] = [
+            {k: v for k, v in source.items() if k != "path" or source["digest"] is None} for source in plain["sources"]
+        ]
     return kept
 
 

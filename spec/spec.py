@@ -31,6 +31,10 @@ Interval = Annotated[
         extra_json_schema={"type": ["integer", "string"]},
     ),
 ]
+GpuHours = Annotated[
+    str,
+    Meta(description='Work between two failures, such as "50000 gpu-hours".', extra={"unit": "gpu-hours"}),
+]
 Fraction = Annotated[float, Meta(ge=0.0, le=1.0)]
 PositiveFloat = Annotated[float, Meta(gt=0.0)]
 NonNegativeFloat = Annotated[float, Meta(ge=0.0)]
@@ -45,12 +49,12 @@ class Table(Struct, frozen=True, forbid_unknown_fields=True):
 # --- [run] -----------------------------------------------------------------------------------------------------------
 
 
-class Checkpoint(Table, kw_only=True):
+class Checkpoint(Table, kw_only=True, frozen=True):
     every: Annotated[Interval, Meta(description="How often a training stage saves.")] = "1000 steps"
     keep: Annotated[int, Meta(ge=1, description="How many of the newest checkpoints of a stage stay on disk.")] = 2
 
 
-class Run(Table, kw_only=True):
+class Run(Table, kw_only=True, frozen=True):
     name: Annotated[Name, Meta(description="Names the folder `runs/<name>/`.")]
     seed: Annotated[int, Meta(ge=0, description="Every random choice is a function of this number.")] = 1024
     precision: Literal["bf16", "fp32"] = "bf16"
@@ -61,7 +65,7 @@ class Run(Table, kw_only=True):
 # --- [model] ---------------------------------------------------------------------------------------------------------
 
 
-class Model(Table, kw_only=True):
+class Model(Table, kw_only=True, frozen=True):
     preset: Annotated[str | None, Meta(description="Takes every dimension not given here from a named size.")] = None
     layers: Count
     hidden_size: Count
@@ -81,7 +85,7 @@ class Model(Table, kw_only=True):
 # --- [tokenizer] -----------------------------------------------------------------------------------------------------
 
 
-class TrainTokenizer(Table, kw_only=True):
+class TrainTokenizer(Table, kw_only=True, frozen=True):
     algorithm: Literal["bpe"] = "bpe"
     vocab_size: Annotated[Count | None, Meta(description="The model's `vocab_size` if absent.")] = None
     mixture: Annotated[str | None, Meta(description="What it is trained on; the first phase's mixture if absent.")] = (
@@ -90,11 +94,13 @@ class TrainTokenizer(Table, kw_only=True):
     byte_fallback: bool = True
     split_digits: bool = True
     character_coverage: Annotated[float, Meta(gt=0.9, le=1.0)] = 0.9995
-    spare_tokens: Annotated[int, Meta(ge=0, description="Unused pieces at the end, the six chat tokens not counted.")] = 10
+    spare_tokens: Annotated[
+        int, Meta(ge=0, description="Unused pieces at the end, the six chat tokens not counted.")
+    ] = 10
     sample: Annotated[Bytes, Meta(description="How much text is read, drawn by the mixture's weights.")] = 1 << 30
 
 
-class Tokenizer(Table, kw_only=True):
+class Tokenizer(Table, kw_only=True, frozen=True):
     path: Annotated[Path | None, Meta(description="An existing SentencePiece model.")] = None
     train: TrainTokenizer | None = None
 
@@ -102,12 +108,10 @@ class Tokenizer(Table, kw_only=True):
 # --- [data] ----------------------------------------------------------------------------------------------------------
 
 
-class Source(Table, kw_only=True):
+class Source(Table, kw_only=True, frozen=True):
     path: Annotated[
         Path,
-        Meta(
-            description="A file, a folder, a glob, an fsspec URL, or `python://stdlib` (the running Python's own sources)."
-        ),
+        Meta(description="A file, folder, glob, fsspec URL, or `python://stdlib` (the running Python's own sources)."),
     ]
     kind: Literal["text", "code", "chat", "preference", "prompts"] = "text"
     language: Annotated[str, Meta(description="BCP 47 tag (`en`, `zh`) or a programming language.")] = "und"
@@ -123,33 +127,33 @@ class Source(Table, kw_only=True):
     recipe: Annotated[str | None, Meta(description="Names a cleaning recipe of `[data.recipes]`.")] = None
 
 
-class Data(Table, kw_only=True):
-    sources: dict[str, Source] = {}
+class Data(Table, kw_only=True, frozen=True):
+    sources: dict[Name, Source] = {}
     mixtures: Annotated[
-        dict[str, dict[str, NonNegativeFloat]],
+        dict[Name, dict[Name, NonNegativeFloat]],
         Meta(description="Weights over sources or other mixtures; normalised, so they need not sum to one."),
     ] = {}
     recipes: dict[str, Any] = {}
     held_out: Annotated[float, Meta(ge=0.0, lt=1.0, description="Share of documents kept from training.")] = 0.01
-    workers: Annotated[int | Literal["auto"], Meta(description="Processes of the data stages; one per core if auto.")] = (
-        "auto"
-    )
+    workers: Annotated[
+        int | Literal["auto"], Meta(description="Processes of the data stages; one per core if auto.")
+    ] = "auto"
 
 
 # --- [cluster], [budget] ---------------------------------------------------------------------------------------------
 
 
-class Network(Table, kw_only=True):
+class Network(Table, kw_only=True, frozen=True):
     per_gpu: BytesPerSecond = 25e9
     kind: Literal["infiniband", "roce", "ethernet", "loopback"] = "infiniband"
 
 
-class Failures(Table, kw_only=True):
-    mean_time_between: Annotated[str, Meta(description='Such as "50000 gpu-hours".')] = "50000 gpu-hours"
+class Failures(Table, kw_only=True, frozen=True):
+    mean_time_between: GpuHours = "50000 gpu-hours"
     restart: Seconds = 480.0
 
 
-class Cluster(Table, kw_only=True):
+class Cluster(Table, kw_only=True, frozen=True):
     nodes: Count = 1
     gpus_per_node: Annotated[Count, Meta(description="Worker processes per node; on a CPU machine, processes.")] = 1
     gpu: Annotated[str, Meta(description="A file of `hardware/`: its memory, peaks and links.")] = "cpu"
@@ -158,7 +162,7 @@ class Cluster(Table, kw_only=True):
     failures: Failures = Failures()
 
 
-class Budget(Table, kw_only=True):
+class Budget(Table, kw_only=True, frozen=True):
     max_cost: NonNegativeFloat | None = None
     deadline: Seconds | None = None
 
@@ -166,19 +170,19 @@ class Budget(Table, kw_only=True):
 # --- [topology] ------------------------------------------------------------------------------------------------------
 
 
-class Topology(Table, kw_only=True):
+class Topology(Table, kw_only=True, frozen=True):
     tensor: Count = 1
     pipeline: Count = 1
     virtual_pipeline: Annotated[Count, Meta(description="Model chunks per pipeline rank.")] = 1
     context: Count = 1
-    data: Annotated[Count | Literal["auto"], Meta(description="Whatever of the world the other axes leave, if auto.")] = (
-        "auto"
-    )
+    data: Annotated[
+        Count | Literal["auto"], Meta(description="Whatever of the world the other axes leave, if auto.")
+    ] = "auto"
     sequence_parallel: Annotated[bool | Literal["auto"], Meta(description="On with tensor > 1, if auto.")] = "auto"
     zero: Annotated[Literal[0, 1], Meta(description="1 shards the optimizer over the data axis.")] = 1
-    zero_group: Annotated[Count | None, Meta(description="Shard inside groups of this size; the whole axis if absent.")] = (
-        None
-    )
+    zero_group: Annotated[
+        Count | None, Meta(description="Shard inside groups of this size; the whole axis if absent.")
+    ] = None
     micro_batch: Annotated[Count | Literal["auto"], Meta(description="Sequences per micro-batch.")] = "auto"
     recompute: Literal["none", "selective", "full"] = "none"
     schedule: Annotated[
@@ -186,7 +190,7 @@ class Topology(Table, kw_only=True):
     ] = "auto"
 
 
-class TopologyOverride(Table, kw_only=True):
+class TopologyOverride(Table, kw_only=True, frozen=True):
     """What a phase changes of `[topology]`; `None` keeps the spec's own value."""
 
     tensor: Count | None = None
@@ -205,7 +209,7 @@ class TopologyOverride(Table, kw_only=True):
 # --- [optimizer], [kernels] ------------------------------------------------------------------------------------------
 
 
-class Optimizer(Table, kw_only=True):
+class Optimizer(Table, kw_only=True, frozen=True):
     kind: Literal["adamw"] = "adamw"
     betas: tuple[Fraction, Fraction] = (0.9, 0.95)
     eps: PositiveFloat = 1e-8
@@ -213,21 +217,21 @@ class Optimizer(Table, kw_only=True):
     clip: Annotated[NonNegativeFloat, Meta(description="Global gradient norm; 0 turns clipping off.")] = 1.0
 
 
-class Kernels(Table, kw_only=True):
+class Kernels(Table, kw_only=True, frozen=True):
     attention: Literal["auto", "reference", "sdpa"] = "auto"
 
 
 # --- [[phases]] ------------------------------------------------------------------------------------------------------
 
 
-class LearningRate(Table, kw_only=True):
+class LearningRate(Table, kw_only=True, frozen=True):
     peak: PositiveFloat
     final: Annotated[NonNegativeFloat | None, Meta(description="A tenth of the peak if absent.")] = None
     warmup: Annotated[Interval, Meta(description="Steps of linear warm-up.")] = "0 steps"
     decay: Literal["cosine", "linear", "constant"] = "cosine"
 
 
-class Phase(Table, kw_only=True, rename={"from_": "from"}):
+class Phase(Table, kw_only=True, frozen=True, rename={"from_": "from"}):
     name: Name
     tokens: Tokens
     sequence_length: Count
@@ -244,12 +248,12 @@ class Phase(Table, kw_only=True, rename={"from_": "from"}):
 # --- [alignment.*]: parsed and checked; the stages are not yet executable --------------------------------------------
 
 
-class LongData(Table, kw_only=True):
+class LongData(Table, kw_only=True, frozen=True):
     mixture: str
     share: Fraction
 
 
-class Sft(Table, kw_only=True, rename={"from_": "from"}):
+class Sft(Table, kw_only=True, frozen=True, rename={"from_": "from"}):
     data: tuple[str, ...]
     from_: str | None = None
     long_data: LongData | None = None
@@ -258,16 +262,16 @@ class Sft(Table, kw_only=True, rename={"from_": "from"}):
     sequence_length: Count | None = None
 
 
-class Barrier(Table, kw_only=True):
+class Barrier(Table, kw_only=True, frozen=True):
     bound: PositiveFloat = 5.0
     weight: NonNegativeFloat = 0.02
 
 
-class Gate(Table, kw_only=True):
+class Gate(Table, kw_only=True, frozen=True):
     min_accuracy: Fraction
 
 
-class Reward(Table, kw_only=True, rename={"from_": "from"}):
+class Reward(Table, kw_only=True, frozen=True, rename={"from_": "from"}):
     data: tuple[str, ...]
     from_: str | None = None
     focal_gamma: NonNegativeFloat = 2.0
@@ -278,13 +282,13 @@ class Reward(Table, kw_only=True, rename={"from_": "from"}):
     learning_rate: LearningRate = LearningRate(peak=1e-5, final=5e-6)
 
 
-class Pretrain(Table, kw_only=True):
+class Pretrain(Table, kw_only=True, frozen=True):
     mixture: str
     weight: NonNegativeFloat = 0.5
     share: Fraction = 0.5
 
 
-class Ppo(Table, kw_only=True, rename={"from_": "from"}):
+class Ppo(Table, kw_only=True, frozen=True, rename={"from_": "from"}):
     queries: str
     from_: str | None = None
     rounds: Count = 3
@@ -299,7 +303,7 @@ class Ppo(Table, kw_only=True, rename={"from_": "from"}):
     placement: Literal["auto", "colocated", "split"] = "auto"
 
 
-class Alignment(Table, kw_only=True):
+class Alignment(Table, kw_only=True, frozen=True):
     sft: Sft | None = None
     reward: Reward | None = None
     ppo: Ppo | None = None
@@ -308,7 +312,7 @@ class Alignment(Table, kw_only=True):
 # --- [[evaluation]], [export] ----------------------------------------------------------------------------------------
 
 
-class Evaluation(Table, kw_only=True):
+class Evaluation(Table, kw_only=True, frozen=True):
     kind: Annotated[
         Literal["perplexity", "samples", "needle"],
         Meta(description="`perplexity`: held-out loss and bits per byte; `samples`: continuations of prompts."),
@@ -323,12 +327,12 @@ class Evaluation(Table, kw_only=True):
     lengths: Annotated[tuple[Tokens, ...], Meta(description="needle: context lengths.")] = ()
 
 
-class Export(Table, kw_only=True):
+class Export(Table, kw_only=True, frozen=True):
     of: Annotated[tuple[str, ...], Meta(min_length=1)]
     formats: Annotated[tuple[Literal["huggingface", "internlm2"], ...], Meta(min_length=1)] = ("huggingface",)
 
 
-class Spec(Table, kw_only=True):
+class Spec(Table, kw_only=True, frozen=True):
     """A whole spec, resolved."""
 
     run: Run

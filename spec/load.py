@@ -1,0 +1,66 @@
+"""A spec file -> a `Spec` with the origin of every value, or every mistake in it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from trainwright.spec.diagnostics import Diagnostic, KeyPath, Origin, Span
+from trainwright.spec.layers import gather
+from trainwright.spec.read import read
+from trainwright.spec.spec import Spec
+from trainwright.spec.tree import Array, Node, Table
+
+_DEFAULT = Origin("default", "default")
+
+
+@dataclass(frozen=True)
+class Origins:
+    """Where each value of the spec was written. Paths use the spec's own words: ("phases", 0, "from")."""
+
+    tree: Table
+
+    def at(self, path: KeyPath) -> Origin:
+        """Where the value comes from; a value that nobody wrote is a default."""
+        node = self._find(path)
+        return node.origin if node else _DEFAULT
+
+    def span(self, path: KeyPath, of: Literal["key", "value"] = "value") -> Span | None:
+        """The place of the value or its key; of the nearest table around it if nobody wrote it, None if none."""
+        node = self._find(path)
+        if node is None:
+            return self.span(path[:-1]) if path else None
+        if not path and not node.span.file:
+            return None
+        return (node.key or node.span) if of == "key" else node.span
+
+    def _find(self, path: KeyPath) -> Node | None:
+        node: Node | None = self.tree
+        for key in path:
+            if isinstance(node, Table) and isinstance(key, str):
+                node = node.entries.get(key)
+            elif isinstance(node, Array) and isinstance(key, int) and key < len(node.items):
+                node = node.items[key]
+            else:
+                return None
+        return node
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What became of a spec file. `spec` is None if there are errors; `sources` holds the texts spans point into."""
+
+    spec: Spec | None
+    diagnostics: list[Diagnostic]
+    origins: Origins
+    root: Path
+    sources: dict[str, str]
+
+
+def load(path: Path, sets: Sequence[str] = (), environ: Mapping[str, str] | None = None) -> Loaded:
+    """Reads the spec with its layers; `sets` are the `KEY=VALUE` of the command line. Never raises for a mistake."""
+    gathered = gather(path, sets, environ or {})
+    spec, mistakes = read(gathered.tree, Spec, gathered.complete)
+    diagnostics = list(dict.fromkeys(gathered.diagnostics + mistakes))
+    failed = any(diagnostic.severity == "error" for diagnostic in diagnostics)
+    return Loaded(None if failed else spec, diagnostics, Origins(gathered.tree), path.parent, gathered.sources)
