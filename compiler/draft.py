@@ -1,0 +1,110 @@
+"""What passes work on: a plan in the making, and how a pass declares itself."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from trainwright.compiler.graph import StageGraph
+from trainwright.spec.diagnostics import Diagnostic, KeyPath, Label, Span
+from trainwright.spec.load import Origins
+from trainwright.spec.plan import (
+    Assumption,
+    Estimate,
+    Hardware,
+    Layout,
+    LearningRatePlan,
+    ModelPlan,
+    Notice,
+    RankMemory,
+    SourcePlan,
+)
+from trainwright.spec.spec import Spec, Topology
+
+
+@dataclass(frozen=True)
+class PhaseCourse:
+    """What a phase does once its inheritance is resolved."""
+
+    start_from: str | None
+    tokens_per_step: int
+    steps: int
+    sequences_per_step: int
+    rope_base: float
+    learning_rate: LearningRatePlan
+
+
+class Draft:
+    """A plan in the making. Each attribute below the first group is set by the one pass that `gives` it."""
+
+    spec: Spec
+    origins: Origins
+    root: Path  # the spec's folder
+    plan_folder: Path | None  # where the plan will lie; None: beside the spec
+
+    model: ModelPlan
+    hardware: Hardware
+    mixtures: dict[str, dict[str, float]]  # over sources, sums to 1
+    courses: tuple[PhaseCourse, ...]  # one a phase
+    topologies: tuple[Topology, ...]  # one a phase, its overrides merged
+    data_ranks: tuple[int, ...]  # one a phase
+    layouts: tuple[Layout, ...]  # one a phase
+    sources: dict[str, SourcePlan]  # those that some stage reads
+    tokenizer_digest: str | None
+    lowered: StageGraph
+    placed: StageGraph
+    graph: StageGraph  # placed, with fingerprints
+    memory: dict[str, tuple[RankMemory, ...]]  # phase -> one for each pipeline rank
+    estimates: tuple[Estimate, ...]
+    assumptions: tuple[Assumption, ...]
+    notices: tuple[Notice, ...]
+
+    def __init__(self, spec: Spec, origins: Origins, root: Path, plan_folder: Path | None) -> None:
+        self.spec = spec
+        self.origins = origins
+        self.root = root
+        self.plan_folder = plan_folder
+
+    def value_at(self, *path: str | int) -> Span | None:
+        """Where the value stands; its nearest table if nobody wrote it; None if it came from no file."""
+        return self.origins.span(path, of="value")
+
+    def key_at(self, *path: str | int) -> Span | None:
+        """Where the key stands, as `value_at`."""
+        return self.origins.span(path, of="key")
+
+    def label(self, text: str, *path: str | int) -> tuple[Label, ...]:
+        """A label at a value that is written in a file, else none."""
+        origin = self.origins.at(path)
+        span = self.origins.span(path, of="value") if origin.kind == "file" else None
+        return (Label(span, text),) if span else ()
+
+    def topology_path(self, phase: int, key: str) -> KeyPath:
+        """Where a phase's topology takes this value from: its own table or the spec's."""
+        own = getattr(self.spec.phases[phase].topology, key) is not None
+        return ("phases", phase, "topology", key) if own else ("topology", key)
+
+
+@dataclass(frozen=True)
+class Pass:
+    """Derives `gives`, attributes of the Draft, from `needs`: attributes and facts that checks established."""
+
+    run: Callable[[Draft], None]
+    needs: tuple[str, ...]
+    gives: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        return self.run.__name__
+
+
+@dataclass(frozen=True)
+class Check:
+    """Reports mistakes and changes nothing. Without an error, the fact `holds` is established."""
+
+    run: Callable[[Draft], Iterable[Diagnostic]]
+    needs: tuple[str, ...]
+    holds: str
+
+    @property
+    def name(self) -> str:
+        return self.run.__name__

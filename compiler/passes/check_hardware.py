@@ -1,0 +1,19 @@
+"""The card is one that is described in `spec/hardware/`."""
+
+from collections.abc import Iterator
+
+from trainwright.compiler.draft import Check, Draft
+from trainwright.compiler.nearest import nearest_name
+from trainwright.spec.diagnostics import Diagnostic
+from trainwright.spec.hardware import known_hardware
+
+
+def check_hardware(draft: Draft) -> Iterator[Diagnostic]:
+    gpu = draft.spec.cluster.gpu
+    known = known_hardware()
+    if gpu not in known:
+        where = draft.value_at("cluster", "gpu")
+        yield Diagnostic("TW320", f"nothing is known of a gpu `{gpu}`", where, nearest_name(gpu, known))
+
+
+CHECK_HARDWARE = Check(check_hardware, needs=("spec",), holds="gpu is known")

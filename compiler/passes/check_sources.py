@@ -1,0 +1,29 @@
+"""Every local source is there."""
+
+from collections.abc import Iterator
+
+from trainwright.compiler.draft import Check, Draft
+from trainwright.compiler.sources import STDLIB, is_remote, list_files
+from trainwright.spec.diagnostics import Diagnostic
+
+
+def check_sources(draft: Draft) -> Iterator[Diagnostic]:
+    for name, source in draft.spec.data.sources.items():
+        where = draft.value_at("data", "sources", name, "path")
+        if source.path.startswith("python://") and source.path != STDLIB:
+            message = f"`{source.path}` is not a source of text that Python has"
+            yield Diagnostic("TW224", message, where, f'write "{STDLIB}"')
+        elif not is_remote(source.path):
+            folder, names = list_files(draft.root, source)
+            if names:
+                continue
+            path = draft.root / source.path
+            if path.exists():
+                globs = " and ".join(f"`{key}`" for key in ("include", "exclude") if getattr(source, key))
+                message = f"no file of `{source.path}` is left" + (f" by {globs}" if globs else ": the folder is empty")
+            else:
+                message = f"nothing matches `{source.path}`"
+            yield Diagnostic("TW224", message, where, f"relative paths start at the spec's folder, `{folder.name}`")
+
+
+CHECK_SOURCES = Check(check_sources, needs=("spec",), holds="sources are there")

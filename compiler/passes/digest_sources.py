@@ -1,0 +1,50 @@
+"""What the sources that some stage reads hold right now."""
+
+from trainwright.compiler.draft import Draft, Pass
+from trainwright.compiler.sources import STDLIB, digest_files, digest_stdlib, is_remote, list_files
+from trainwright.spec.plan import SourcePlan
+from trainwright.spec.spec import Source
+
+
+def digest_sources(draft: Draft) -> None:
+    """Remote sources are not looked at: number, size and digest stay unknown, and the path stands for the content."""
+    spec = draft.spec
+    read = {source for phase in spec.phases for source in draft.mixtures[phase.mixture]}
+    read |= {source for evaluation in spec.evaluation for source in evaluation.sources}
+    if spec.tokenizer.train is not None and spec.tokenizer.train.mixture is not None:
+        read |= set(draft.mixtures[spec.tokenizer.train.mixture])
+    draft.sources = {name: _plan(draft, name, spec.data.sources[name]) for name in sorted(read)}
+    path = spec.tokenizer.path
+    draft.tokenizer_digest = None
+    if path is not None and not is_remote(path):
+        file = draft.root / path
+        draft.tokenizer_digest = digest_files(file.parent, [file.name]).digest
+
+
+def _plan(draft: Draft, name: str, source: Source) -> SourcePlan:
+    found = None
+    if not is_remote(source.path):
+        folder, names = list_files(draft.root, source)
+        found = digest_stdlib(folder, names) if source.path == STDLIB else digest_files(folder, names)
+    return SourcePlan(
+        name=name,
+        path=source.path,
+        kind=source.kind,
+        language=source.language,
+        license=source.license,
+        format=source.format,
+        text_key=source.text_key,
+        include=source.include,
+        exclude=source.exclude,
+        max_size_bytes=source.max_size,
+        files=found.files if found else None,
+        size_bytes=found.size_bytes if found else None,
+        digest=found.digest if found else None,
+    )
+
+
+DIGEST_SOURCES = Pass(
+    digest_sources,
+    needs=("spec", "mixtures", "references are sound", "tokenizer is sound", "sources are there"),
+    gives=("sources", "tokenizer_digest"),
+)
