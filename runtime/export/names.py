@@ -5,7 +5,7 @@ falls into them; `translate` and `restore` walk the list lazily, so that a big m
 Values are never changed: there and back is bit for bit the same.
 
   Megatron-core                     Llama                          InternLM2
-  self_attention.linear_qkv         self_attn.{q,k,v}_proj         attention.wqkv       (the same rows, in the same order)
+  self_attention.linear_qkv         self_attn.{q,k,v}_proj         attention.wqkv (the very same rows)
   mlp.linear_fc1 (gate, then up)    mlp.{gate,up}_proj             feed_forward.{w1,w3}
   mlp.linear_fc2                    mlp.down_proj                  feed_forward.w2
 
@@ -32,6 +32,10 @@ Fuse = Callable[[Sequence[Tensor]], Tensor]
 
 def _alone(tensor: Tensor) -> Sequence[Tensor]:
     return [tensor]
+
+
+def _joined(parts: Sequence[Tensor]) -> Tensor:
+    return torch.cat(list(parts))
 
 
 def _only(parts: Sequence[Tensor]) -> Tensor:
@@ -80,7 +84,7 @@ def llama(model: ModelPlan) -> list[Entry]:
         gate_up = (f"{theirs}.mlp.gate_proj.weight", f"{theirs}.mlp.up_proj.weight")
         entries += [
             Entry(f"{ours}.pre_mlp_layernorm.weight", (f"{theirs}.post_attention_layernorm.weight",)),
-            Entry(f"{ours}.mlp.linear_fc1.weight", gate_up, _halves, torch.cat),
+            Entry(f"{ours}.mlp.linear_fc1.weight", gate_up, _halves, _joined),
             Entry(f"{ours}.mlp.linear_fc2.weight", (f"{theirs}.mlp.down_proj.weight",)),
         ]
     entries.append(Entry("decoder.final_layernorm.weight", ("model.norm.weight",)))
@@ -104,7 +108,7 @@ def internlm2(model: ModelPlan) -> list[Entry]:
         gate_up = (f"{theirs}.feed_forward.w1.weight", f"{theirs}.feed_forward.w3.weight")
         entries += [
             Entry(f"{ours}.pre_mlp_layernorm.weight", (f"{theirs}.ffn_norm.weight",)),
-            Entry(f"{ours}.mlp.linear_fc1.weight", gate_up, _halves, torch.cat),
+            Entry(f"{ours}.mlp.linear_fc1.weight", gate_up, _halves, _joined),
             Entry(f"{ours}.mlp.linear_fc2.weight", (f"{theirs}.feed_forward.w2.weight",)),
         ]
     entries.append(Entry("decoder.final_layernorm.weight", ("model.norm.weight",)))
@@ -115,12 +119,12 @@ def internlm2(model: ModelPlan) -> list[Entry]:
 
 def split_qkv(qkv_RX: Tensor, model: ModelPlan) -> Sequence[Tensor]:
     """Queries, keys and values, each with its heads in order, out of the grouped rows."""
-    grouped_GSDX = qkv_RX.unflatten(0, (model.kv_heads, -1, model.head_size))
-    parts = grouped_GSDX.split([model.heads // model.kv_heads, 1, 1], dim=1)
+    grouped_GSDX = qkv_RX.reshape(model.kv_heads, -1, model.head_size, *qkv_RX.shape[1:])
+    parts = torch.split(grouped_GSDX, [model.heads // model.kv_heads, 1, 1], dim=1)
     return [part_GSDX.flatten(0, 2) for part_GSDX in parts]
 
 
 def fuse_qkv(parts: Sequence[Tensor], model: ModelPlan) -> Tensor:
     """The grouped rows out of queries, keys and values."""
-    grouped = [part_RX.unflatten(0, (model.kv_heads, -1, model.head_size)) for part_RX in parts]
+    grouped = [part_RX.reshape(model.kv_heads, -1, model.head_size, *part_RX.shape[1:]) for part_RX in parts]
     return torch.cat(grouped, dim=1).flatten(0, 2)

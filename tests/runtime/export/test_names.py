@@ -69,7 +69,7 @@ def test_queries_of_a_group_stand_before_its_key_and_its_value() -> None:
     rows = torch.arange((4 + 2 * 2) * 4).unsqueeze(1)
     query, key, value = split_qkv(rows, model)
     # Group 0 is heads 0, 1, key 0, value 0; group 1 is heads 2, 3, key 1, value 1; four rows each.
-    assert query.flatten().tolist() == [*range(0, 8), *range(16, 24)]
+    assert query.flatten().tolist() == [*range(8), *range(16, 24)]
     assert key.flatten().tolist() == [*range(8, 12), *range(24, 28)]
     assert value.flatten().tolist() == [*range(12, 16), *range(28, 32)]
     assert torch.equal(fuse_qkv([query, key, value], model), rows)
@@ -84,7 +84,7 @@ def test_internlm2_takes_the_fused_rows_as_they_stand_and_w1_is_the_gate() -> No
         theirs["model.layers.1.attention.wqkv.weight"], tensors[prefix + "self_attention.linear_qkv.weight"]
     )
     assert torch.equal(theirs["model.layers.1.attention.wo.bias"], tensors[prefix + "self_attention.linear_proj.bias"])
-    gate, up = tensors[prefix + "mlp.linear_fc1.weight"].split(model.ffn_size)
+    gate, up = tensors[prefix + "mlp.linear_fc1.weight"].chunk(2)
     assert torch.equal(theirs["model.layers.1.feed_forward.w1.weight"], gate)
     assert torch.equal(theirs["model.layers.1.feed_forward.w3.weight"], up)
 

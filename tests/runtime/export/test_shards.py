@@ -22,7 +22,7 @@ def test_every_tensor_is_in_the_file_the_index_names(tmp_path: Path, shard_bytes
     if files > 1:
         index = json.loads((tmp_path / INDEX_FILE).read_text())
         assert index["metadata"]["total_size"] == total
-        assert {place for place in index["weight_map"].values()} == {p.name for p in tmp_path.glob("*.safetensors")}
+        assert set(index["weight_map"].values()) == {p.name for p in tmp_path.glob("*.safetensors")}
 
 
 def test_halves_of_one_tensor_are_written_apart_and_converted(tmp_path: Path) -> None:

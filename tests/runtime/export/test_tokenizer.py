@@ -35,7 +35,7 @@ def documents() -> list[str]:
 
 def train(**changes: Any) -> bytes:
     model = io.BytesIO()
-    options = {
+    options: dict[str, Any] = {
         "vocab_size": 2000,
         "character_coverage": 0.98,
         "model_type": "bpe",
