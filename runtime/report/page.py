@@ -1,0 +1,138 @@
+"""What the page shows, section by section: facts turned into charts, tables and sentences."""
+
+import json
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from markupsafe import Markup
+
+from trainwright.runtime.report.charts import Chart, draw, line_class
+from trainwright.runtime.report.compare import PhaseFigures, compare
+from trainwright.runtime.report.curves import loss_chart, small_charts
+from trainwright.runtime.report.facts import RunFacts, Score
+from trainwright.runtime.report.graph import SIGNS, draw_graph
+from trainwright.runtime.report.quantity import count
+from trainwright.spec.plan import PhaseStage
+
+WIDE, HALF, NARROW = 1100, 534, 420
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A chart drawn for wide and narrow pages, and the values that its read-out tells."""
+
+    title: str
+    unit: str
+    half: bool
+    svgs: tuple[Markup, ...]
+    legend: tuple[tuple[str, str, str], ...]  # class of the line, name, newest value
+    data: str  # JSON: [[name, [[x, y], ...]], ...]
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Bits per byte: a row a source, a column a checkpoint; then the compressors. `best` is the lowest of a row."""
+
+    columns: tuple[str, ...]
+    rows: tuple["HeldOutRow", ...]
+
+
+@dataclass(frozen=True)
+class HeldOutRow:
+    source: str
+    size_bytes: int | None
+    scores: tuple[Score | None, ...]
+    gzip: float | None
+    xz: float | None
+
+    @property
+    def best(self) -> float:
+        values = [score.bits_per_byte for score in self.scores if score]
+        return min([*values, *(value for value in (self.gzip, self.xz) if value is not None)])
+
+
+def context(facts: RunFacts) -> dict[str, Any]:
+    """All names that the template uses."""
+    loss = loss_chart(facts)
+    comparisons = compare(facts)
+    return {
+        "facts": facts,
+        "plan": facts.plan,
+        "headline": headline(facts),
+        "signs": SIGNS,
+        "graph": [
+            draw_graph(facts.stages, WIDE, "wide", down=False),
+            draw_graph(facts.stages, 360, "narrow", down=True),
+        ],
+        "comparisons": comparisons,
+        "figure_names": figure_names(comparisons),
+        "loss": figure(loss, half=False) if loss else None,
+        "charts": [figure(chart, half=True) for chart in small_charts(facts)],
+        "held_out": held_out(facts),
+        "command": shlex.join(facts.lineage["command"]) if isinstance(facts.lineage.get("command"), list) else None,
+        "seeds": sorted({stage.seed for stage in facts.plan.stages if isinstance(stage, PhaseStage)}),
+    }
+
+
+def headline(facts: RunFacts) -> str:
+    """The run in one line: what it trained, on how much, how far it came and what that is worth."""
+    phases = [stage for stage in facts.plan.stages if isinstance(stage, PhaseStage)]
+    parts = [f"{len(phases)} phase{'s' if len(phases) != 1 else ''}"]
+    if phases:
+        planned = sum(stage.steps * stage.tokens_per_step for stage in phases)
+        steps = {curve.stage: curve.rows[-1]["step"] if curve.rows else 0 for curve in facts.curves}
+        seen = sum(steps[stage.name] * stage.tokens_per_step for stage in phases)
+        parts.insert(0, f"{count(phases[0].model.parameters)} parameters")
+        parts.append(f"{count(seen)} tokens" if seen >= planned else f"{count(seen)} of {count(planned)} tokens")
+    losses = [values[-1][1] for curve in facts.curves if (values := curve.values("train/loss"))]
+    if losses:
+        parts.append(f"last training loss {losses[-1]:.3f}")
+    if facts.scores:
+        last = [score for score in facts.scores if score.of == facts.scores[-1].of]
+        parts.append("held out " + ", ".join(f"{s.source} {s.bits_per_byte:.3f}" for s in last) + " bits per byte")
+    return " · ".join(parts)
+
+
+def figure(chart: Chart, *, half: bool) -> Figure:
+    """The chart in the sizes that the page switches between."""
+    wide = draw(chart, HALF, 220, "wide") if half else draw(chart, WIDE, 380, "wide")
+    data = [[line.name, [[round(x), float(f"{y:.5g}")] for x, y in line.points]] for line in chart.series]
+    return Figure(
+        title=chart.title,
+        unit=chart.y,
+        half=half,
+        svgs=(wide, draw(chart, NARROW, 220 if half else 300, "narrow")),
+        legend=tuple(
+            (line_class(index), line.name, f"{line.points[-1][1]:.4g}") for index, line in enumerate(chart.series)
+        ),
+        data=json.dumps(data, separators=(",", ":"), ensure_ascii=False),
+    )
+
+
+def held_out(facts: RunFacts) -> HeldOut | None:
+    """The table of held-out scores; None if nothing was evaluated."""
+    if not facts.scores:
+        return None
+    columns = tuple(dict.fromkeys(score.of for score in facts.scores))
+    sources = dict.fromkeys(score.source for score in facts.scores)
+    rows = []
+    for source in sources:
+        own = {score.of: score for score in facts.scores if score.source == source}
+        one = next(iter(own.values()))
+        rows.append(
+            HeldOutRow(
+                source=source,
+                size_bytes=one.size_bytes,
+                scores=tuple(own.get(column) for column in columns),
+                gzip=one.gzip_bits_per_byte,
+                xz=one.xz_bits_per_byte,
+            )
+        )
+    return HeldOut(columns=columns, rows=tuple(rows))
+
+
+def figure_names(phases: Sequence[PhaseFigures]) -> list[str]:
+    """The figures' names, in order."""
+    return [figure.name for figure in phases[0].figures] if phases else []

@@ -1,0 +1,41 @@
+"""Writes `report.html`: a run on one page that opens anywhere, offline, without a script being needed."""
+
+import os
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from trainwright.runtime.report import quantity
+from trainwright.runtime.report.facts import RunFacts
+from trainwright.runtime.report.gather import gather
+from trainwright.runtime.report.page import context
+
+REPORT_FILE = "report.html"
+
+
+def write_report(run_folder: Path) -> Path:
+    """The run's page as it stands now; returns its path. Raises gather.NoRun if the folder holds no run."""
+    path = run_folder / REPORT_FILE
+    temporary = run_folder / f".{REPORT_FILE}.{os.getpid()}"
+    temporary.write_text(render(gather(run_folder)), encoding="utf-8")
+    temporary.replace(path)
+    return path
+
+
+def render(facts: RunFacts) -> str:
+    """The page. Everything that comes from the run is data: it is escaped, whatever it holds."""
+    here = Path(__file__).parent
+    environment = Environment(
+        loader=FileSystemLoader(here), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters.update(
+        count=quantity.count,
+        size=quantity.size,
+        duration=quantity.duration,
+        instant=quantity.instant,
+        number=quantity.number,
+        rate=quantity.rate,
+    )
+    inlined = {name: Markup((here / f"page.{name}").read_text(encoding="utf-8")) for name in ("css", "js")}
+    return environment.get_template("page.html.jinja").render(**context(facts), **inlined)
