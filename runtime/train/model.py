@@ -1,0 +1,250 @@
+"""InternLM2's decoder as Megatron-core's GPTModel: a layer spec of our own norm, activation and core attention.
+
+S: positions of this rank's sequences, B: sequences of a micro-batch, H: query heads of this rank, G: its key and value
+heads, D: head size, N: tokens, V: vocabulary entries of this rank, E: edges of documents.
+
+Document edges travel as Megatron's `attention_mask` argument: an int tensor `edges_BE` on the CPU (see
+`trainwright.kernels.attention`), which every pipeline stage makes from its own copy of the batch and which
+recomputation saves like any other input. RoPE runs over positions of the packed sequence and starts anew for no
+document: it turns query and key by an angle each, so their product depends on the distance alone, and attention never
+crosses documents. It lives inside the core attention, so that a key-value cache holds keys before their rotation, and
+so that selective recomputation recomputes it too.
+"""
+
+from functools import partial
+from typing import Any, Literal
+
+import torch
+from megatron.core import parallel_state
+from megatron.core.fusions.fused_bias_dropout import get_bias_dropout_add
+from megatron.core.models.gpt import GPTModel
+from megatron.core.tensor_parallel import ColumnParallelLinear, RowParallelLinear
+from megatron.core.tensor_parallel.layers import VocabParallelEmbedding, set_tensor_model_parallel_attributes
+from megatron.core.transformer import ModuleSpec, TransformerConfig
+from megatron.core.transformer.attention import SelfAttention, SelfAttentionSubmodules
+from megatron.core.transformer.enums import AttnMaskType
+from megatron.core.transformer.mlp import MLP, MLPSubmodules
+from megatron.core.transformer.transformer_block import TransformerBlockSubmodules, get_num_layers_to_build
+from megatron.core.transformer.transformer_layer import TransformerLayer, TransformerLayerSubmodules
+from torch import Tensor, nn
+
+from trainwright.kernels import rope
+from trainwright.kernels.attention import choose
+from trainwright.kernels.cross_entropy import cross_entropy
+from trainwright.kernels.rms_norm import rms_norm
+from trainwright.kernels.swiglu import swiglu
+from trainwright.runtime import host
+from trainwright.runtime.train.initial import initialise
+from trainwright.spec.plan import Layout, ModelPlan, Placement
+
+
+def build_model(
+    model: ModelPlan,
+    layout: Layout,
+    *,
+    sequence_length: int,
+    rope_base: float,
+    precision: Literal["bf16", "fp32"],
+    attention: Literal["auto", "reference", "sdpa"],
+    seed: int | None,
+    placement: Placement | None = None,
+) -> list[GPTModel]:
+    """This rank's part of the model, one chunk per virtual pipeline stage, initialised from `seed`.
+
+    `seed` None leaves the weights undefined, to be loaded. `placement` None spreads the layers evenly.
+    `parallel.initialize` must have run. Parameters are of `precision`; the optimizer keeps the fp32 masters.
+    """
+    dtype = {"bf16": torch.bfloat16, "fp32": torch.float32}[precision]
+    config = _config(model, layout, dtype, placement)
+    chunks = []
+    stages = list(range(layout.virtual_pipeline)) if layout.virtual_pipeline > 1 else [None]
+    for stage in stages:
+        chunk = Decoder(
+            config,
+            _block(config, model, stage, rope_base, attention),
+            model.vocab_size,
+            sequence_length,
+            pre_process=parallel_state.is_pipeline_first_stage(ignore_virtual=False, vp_stage=stage),
+            post_process=parallel_state.is_pipeline_last_stage(ignore_virtual=False, vp_stage=stage),
+            share_embeddings_and_output_weights=model.tie_embeddings,
+            position_embedding_type="none",
+            vp_stage=stage,
+        )
+        _mark(chunk)
+        chunks.append(chunk.to(host.device()))
+    if seed is not None:
+        initialise(chunks, seed=seed, std=model.init_std)
+    return chunks
+
+
+class Decoder(GPTModel):  # type: ignore[misc]
+    """GPTModel with our cross entropy."""
+
+    def compute_language_model_loss(self, labels: Tensor, logits: Tensor) -> Tensor:
+        """loss_BS in fp32 from labels_BS and logits_SBV; the logits are overwritten."""
+        loss_N = cross_entropy(logits.flatten(0, 1), labels.transpose(0, 1).flatten(), self.pg_collection.tp)
+        return loss_N.view(logits.shape[:2]).transpose(0, 1)
+
+
+class RmsNorm(nn.Module):
+    """RMSNorm of InternLM2; with sequence parallelism its gradient is summed over the tensor ranks."""
+
+    def __init__(self, config: TransformerConfig, hidden_size: int, eps: float) -> None:
+        super().__init__()
+        self.eps = eps
+        self.weight = nn.Parameter(torch.empty(hidden_size, dtype=config.params_dtype))
+        self.weight.sequence_parallel = config.sequence_parallel  # type: ignore[attr-defined]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return rms_norm(x, self.weight, self.eps)
+
+
+class SwiGlu(nn.Module):
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return swiglu(x)
+
+
+class CoreAttention(nn.Module):
+    """Rotates queries and keys, then attends inside documents."""
+
+    def __init__(self, *, rope_base: float, attention: Literal["auto", "reference", "sdpa"], **megatron: Any) -> None:
+        super().__init__()
+        self.rope_base = rope_base
+        self.attend = choose(attention, megatron["config"].params_dtype).attend
+
+    def forward(
+        self, q_SBHD: Tensor, k_TBGD: Tensor, v_TBGD: Tensor, edges_BE: Tensor | None, **megatron: Any
+    ) -> Tensor:
+        """The context of shape [S, B, H D]. While decoding the queries are the last S of the T cached positions."""
+        keys, queries = len(k_TBGD), len(q_SBHD)
+        # Rounded up, so that decoding finds its tables in the cache at almost every step.
+        reach = 1 << (keys - 1).bit_length()
+        cos, sin = rope.tables(reach, q_SBHD.shape[-1], self.rope_base, q_SBHD.dtype, q_SBHD.device)
+        q_SBHD = rope.rotate(q_SBHD, cos[keys - queries : keys], sin[keys - queries : keys])
+        k_TBGD = rope.rotate(k_TBGD, cos[:keys], sin[:keys])
+        return self.attend(q_SBHD, k_TBGD, v_TBGD, edges_BE, None).flatten(2)
+
+
+class RowLinear(RowParallelLinear):  # type: ignore[misc]
+    """RowParallelLinear that knows its group: Megatron's own hands None to its matrix product, which warns of it."""
+
+    def _forward_impl(self, input: Tensor, weight: Tensor, **options: Any) -> Tensor:
+        product: Tensor = super()._forward_impl(input, weight, **{**options, "tp_group": self.tp_group})
+        return product
+
+
+class BiasedRowLinear(RowLinear):
+    """The attention's output projection of InternLM-7B: the only row-parallel layer with a bias."""
+
+    def __init__(self, *sizes: int, **options: Any) -> None:
+        super().__init__(*sizes, **{**options, "bias": True})
+
+
+def _block(
+    config: TransformerConfig,
+    model: ModelPlan,
+    stage: int | None,
+    rope_base: float,
+    attention: Literal["auto", "reference", "sdpa"],
+) -> TransformerBlockSubmodules:
+    """The layers of this rank's chunk `stage`."""
+    layer = ModuleSpec(
+        module=TransformerLayer,
+        submodules=TransformerLayerSubmodules(
+            input_layernorm=RmsNorm,
+            self_attention=ModuleSpec(
+                module=SelfAttention,
+                params={"attn_mask_type": AttnMaskType.causal},
+                submodules=SelfAttentionSubmodules(
+                    linear_qkv=ColumnParallelLinear,
+                    core_attention=partial(CoreAttention, rope_base=rope_base, attention=attention),
+                    linear_proj=BiasedRowLinear if model.attention_bias else RowLinear,
+                ),
+            ),
+            self_attn_bda=get_bias_dropout_add,
+            pre_mlp_layernorm=RmsNorm,
+            mlp=ModuleSpec(
+                module=MLP,
+                params={"ffn_hidden_size": model.ffn_size},
+                submodules=MLPSubmodules(
+                    linear_fc1=ColumnParallelLinear, activation_func=SwiGlu, linear_fc2=RowLinear
+                ),
+            ),
+            mlp_bda=get_bias_dropout_add,
+        ),
+    )
+    layers = get_num_layers_to_build(config, stage, parallel_state.get_pipeline_model_parallel_rank())
+    return TransformerBlockSubmodules(layer_specs=[layer] * layers, layer_norm=RmsNorm)
+
+
+def _config(
+    model: ModelPlan, layout: Layout, dtype: torch.dtype, placement: Placement | None
+) -> TransformerConfig:
+    recompute: dict[str, Any] = {
+        "none": {},
+        "selective": {"recompute_granularity": "selective", "recompute_modules": ["core_attn"]},
+        "full": {"recompute_granularity": "full", "recompute_method": "uniform", "recompute_num_layers": 1},
+    }[layout.recompute]
+    on_cpu = host.device().type == "cpu"
+    return TransformerConfig(
+        num_layers=model.layers,
+        hidden_size=model.hidden_size,
+        num_attention_heads=model.heads,
+        num_query_groups=model.kv_heads,
+        kv_channels=model.head_size,
+        ffn_hidden_size=model.ffn_size,
+        normalization="RMSNorm",
+        layernorm_epsilon=model.norm_eps,
+        gated_linear_unit=True,
+        activation_func=nn.functional.silu,
+        use_te_activation_func=True,  # despite its name: "take the activation module of the layer spec"
+        add_bias_linear=False,
+        add_qkv_bias=model.attention_bias,
+        attention_dropout=0.0,
+        hidden_dropout=0.0,
+        tensor_model_parallel_size=layout.tensor,
+        pipeline_model_parallel_size=layout.pipeline,
+        virtual_pipeline_model_parallel_size=layout.virtual_pipeline if layout.virtual_pipeline > 1 else None,
+        pipeline_model_parallel_layout=_stages(layout, placement),
+        sequence_parallel=layout.sequence_parallel,
+        params_dtype=dtype,
+        pipeline_dtype=dtype,
+        bf16=dtype == torch.bfloat16,
+        perform_initialization=False,  # `initialise` does it
+        use_cpu_initialization=on_cpu,
+        batch_p2p_comm=not on_cpu,  # gloo has no batched point-to-point
+        deallocate_pipeline_outputs=layout.pipeline > 1,
+        gradient_accumulation_fusion=False,
+        bias_dropout_fusion=False,
+        masked_softmax_fusion=False,
+        cuda_graph_scope=[],  # unused; the default warns of itself
+        calculate_per_token_loss=True,
+        **recompute,
+    )
+
+
+def _stages(layout: Layout, placement: Placement | None) -> list[list[str]] | None:
+    """What each stage holds, first all stages of chunk 0, then of chunk 1, ...; None: evenly."""
+    if placement is None or layout.pipeline == 1:
+        return None
+    chunks = sorted(placement.chunks, key=lambda chunk: (chunk.chunk, chunk.pipeline_rank))
+    return [
+        ["embedding"] * chunk.embedding + ["decoder"] * (chunk.last_layer - chunk.first_layer) + ["loss"] * chunk.head
+        for chunk in chunks
+    ]
+
+
+def _mark(chunk: GPTModel) -> None:
+    """Matrices carry the attributes by which Megatron tells shards from copies in the gradient norm.
+
+    Megatron sets them while it initialises, which we do ourselves. Biases of split outputs have them already.
+    """
+    for module in chunk.modules():
+        weight = getattr(module, "weight", None)
+        if isinstance(module, (ColumnParallelLinear, VocabParallelEmbedding)) and weight is not None:
+            set_tensor_model_parallel_attributes(weight, True, 0, 1)
+        elif isinstance(module, RowParallelLinear):
+            set_tensor_model_parallel_attributes(weight, True, 1, 1)

@@ -1,0 +1,74 @@
+"""The processes of a layout: torch's process group and Megatron-core's groups inside it."""
+
+from datetime import timedelta
+
+import torch
+from megatron.core import parallel_state, tensor_parallel
+from torch import distributed
+
+from trainwright.runtime import host
+from trainwright.spec.plan import Layout
+
+
+class UnsupportedLayoutError(Exception):
+    """The layout is valid, but this version cannot run it."""
+
+
+def initialize(
+    layout: Layout, *, rank: int, world_size: int, seed: int, init_method: str | None = "env://", timeout_s: float = 1800.0
+) -> None:
+    """This process is `rank` of the layout's processes, in torch.distributed and in Megatron-core's groups.
+
+    `init_method` is where the processes meet; None takes an already initialised torch.distributed.
+    Raises UnsupportedLayoutError, ValueError if the number of processes is not the layout's.
+    """
+    if layout.context > 1:
+        raise UnsupportedLayoutError(f"context parallelism is not built yet, but the layout has context = {layout.context}")
+    if world_size != layout.world_size:
+        raise ValueError(f"the layout needs {layout.world_size} processes, but {world_size} were started")
+    if init_method is not None:
+        distributed.init_process_group(
+            host.backend(),
+            init_method=init_method,
+            rank=rank,
+            world_size=world_size,
+            timeout=timedelta(seconds=timeout_s),
+        )
+    parallel_state.initialize_model_parallel(
+        tensor_model_parallel_size=layout.tensor,
+        pipeline_model_parallel_size=layout.pipeline,
+        virtual_pipeline_model_parallel_size=layout.virtual_pipeline if layout.virtual_pipeline > 1 else None,
+        num_distributed_optimizer_instances=layout.data // layout.zero_group if layout.zero else 1,
+        create_gloo_process_groups=False,
+    )
+    # Megatron's random states must exist; nothing draws from them: there is no dropout, and weights come from `initial`.
+    tensor_parallel.model_parallel_cuda_manual_seed(seed, force_reset_rng=True)
+
+
+def finalize() -> None:
+    """No process group is left."""
+    parallel_state.destroy_model_parallel()
+    if distributed.is_initialized():
+        distributed.destroy_process_group()
+
+
+def is_last_stage() -> bool:
+    """Whether this rank holds the model's head."""
+    rank: int = parallel_state.get_pipeline_model_parallel_rank()
+    size: int = parallel_state.get_pipeline_model_parallel_world_size()
+    return rank == size - 1
+
+
+def single(seed: int = 0, *, store: distributed.Store | None = None) -> None:
+    """This process is a world of its own: for evaluation, sampling and export. No port is opened."""
+    distributed.init_process_group(host.backend(), store=store or distributed.HashStore(), rank=0, world_size=1)
+    parallel_state.initialize_model_parallel(create_gloo_process_groups=False)
+    tensor_parallel.model_parallel_cuda_manual_seed(seed, force_reset_rng=True)
+
+
+def barrier() -> None:
+    """Every rank has come here."""
+    if host.backend() == "nccl":
+        distributed.barrier(device_ids=[torch.cuda.current_device()])
+    else:
+        distributed.barrier()
