@@ -1,0 +1,265 @@
+"""Verbs that read specs and plans. Nothing here imports torch, and each import waits for the verb that needs it."""
+
+import argparse
+import json
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from trainwright.compiler.pipeline import Compiled, compile_spec
+from trainwright.spec.codes import CODES
+from trainwright.spec.diagnostics import Diagnostic, has_errors
+from trainwright.spec.load import Loaded, load
+from trainwright.spec.plan import Plan, decode
+
+EXIT_OK, EXIT_INVALID, EXIT_INFEASIBLE, EXIT_WORK_TO_DO = 0, 2, 3, 10
+
+
+@dataclass(frozen=True)
+class Compilation:
+    """A spec that was compiled: the plan if it is right, and the resolved document as TOML."""
+
+    loaded: Loaded
+    plan: Plan | None
+
+    @property
+    def resolved(self) -> bytes:
+        from trainwright.spec.show import show_spec
+
+        return show_spec(self.loaded).encode()
+
+
+def init(arguments: argparse.Namespace) -> int:
+    """`NAME.toml` is a commented starter spec; an existing file is left alone."""
+    from trainwright.spec.starter import starter
+
+    path = Path(f"{arguments.name}.toml")
+    if path.exists():
+        fail(f"{path} exists already")
+        return EXIT_INVALID
+    try:
+        text = starter(arguments.name, arguments.preset)
+    except ValueError as error:
+        fail(str(error))
+        return EXIT_INVALID
+    path.write_text(text, encoding="utf-8")
+    print(json.dumps({"spec": str(path)}) if arguments.json else f"wrote {path}; next: trainwright check {path}")
+    return EXIT_OK
+
+
+def check(arguments: argparse.Namespace) -> int:
+    """Every mistake was told; the exit code says whether there is one."""
+    loaded, compiled = _compile(arguments.spec, arguments)
+    form = arguments.format or ("json" if arguments.json else "text")
+    tell(compiled.diagnostics, loaded, arguments, form=form)
+    if form == "text" and not arguments.quiet and compiled.plan is not None:
+        plan = compiled.plan
+        print(f"{arguments.spec}: no mistake in {len(plan.stages)} stages, {plan_size(plan)}")
+    return _exit_code(compiled.diagnostics)
+
+
+def show(arguments: argparse.Namespace) -> int:
+    """The resolved spec with the origin of each value, or a plan's summary, stands on stdout."""
+    if is_plan(arguments.file):
+        plan, code = _plan_from(arguments.file, arguments)
+        if plan is None:
+            return code
+        show_plan(plan, arguments.runs / plan.name, arguments)
+        return EXIT_OK
+    loaded = _load(arguments.file, arguments)
+    tell(loaded.diagnostics, loaded, arguments)
+    if loaded.spec is None:
+        return EXIT_INVALID
+    if arguments.json:
+        print(msgspec.json.format(msgspec.json.encode(loaded.spec), indent=2).decode())
+    else:
+        from trainwright.spec.show import show_spec
+
+        print(show_spec(loaded), end="")
+    return EXIT_OK
+
+
+def graph(arguments: argparse.Namespace) -> int:
+    """The stage graph stands on stdout."""
+    from trainwright.compiler.draw import draw
+
+    plan, code = _plan_from(arguments.spec, arguments)
+    if plan is None:
+        return code
+    print(draw(plan, "json" if arguments.json else arguments.format))
+    return EXIT_OK
+
+
+def plan(arguments: argparse.Namespace) -> int:
+    """The plan was shown, and written if a file was named."""
+    from trainwright.compiler.emit import emit
+
+    folder = arguments.output.parent if arguments.output else None
+    compiled, code = compile_or_report(arguments.spec, arguments, plan_folder=folder)
+    if compiled is None or compiled.plan is None:
+        return code
+    work = show_plan(compiled.plan, arguments.runs / compiled.plan.name, arguments)
+    if arguments.output:
+        data = emit(compiled.plan)
+        arguments.output.parent.mkdir(parents=True, exist_ok=True)
+        arguments.output.write_bytes(data)
+        if not arguments.json and not arguments.quiet:
+            print(f"wrote {arguments.output}; next: trainwright run {arguments.output}")
+    return EXIT_WORK_TO_DO if arguments.detailed_exitcode and work else EXIT_OK
+
+
+def diff(arguments: argparse.Namespace) -> int:
+    """What differs between the two, and which stages that makes stale, stands on stdout."""
+    from trainwright.compiler.diff import diff_plans
+
+    plans = []
+    for path in (arguments.old, arguments.new):
+        made, code = _plan_from(path, arguments)
+        if made is None:
+            return code
+        plans.append(made)
+    difference = diff_plans(*plans)
+    from trainwright.compiler.present import present_diff
+
+    if arguments.json:
+        print(json.dumps(difference.to_json(), indent=2, ensure_ascii=False))
+    else:
+        present_diff(difference, console(arguments))
+    return EXIT_OK
+
+
+def explain(arguments: argparse.Namespace) -> int:
+    """The page of the code stands on stdout; without a code, the list of all."""
+    if arguments.code is None:
+        for row in CODES.values():
+            print(f"{row.code}  {row.name:32}  {row.title}")
+        return EXIT_OK
+    from trainwright.spec.codes import page
+
+    text = page(arguments.code)
+    if text is None:
+        fail(f"no such code: {arguments.code}; `trainwright explain` lists them all")
+        return EXIT_INVALID
+    print(text, end="")
+    return EXIT_OK
+
+
+def schema(arguments: argparse.Namespace) -> int:
+    """The published schema stands on stdout."""
+    from trainwright.spec.schema import field_schema, published_schema
+
+    if arguments.field is None:
+        print(json.dumps(published_schema(arguments.of), indent=2))
+        return EXIT_OK
+    found = field_schema(arguments.field)
+    if found is None:
+        fail(f"the spec has no `{arguments.field}`")
+        return EXIT_INVALID
+    print(json.dumps(found, indent=2))
+    return EXIT_OK
+
+
+# --- shared with verbs_run -------------------------------------------------------------------------------------------
+
+
+def fail(message: str) -> None:
+    print(f"error: {message}", file=sys.stderr)
+
+
+def is_plan(path: Path) -> bool:
+    return path.suffix == ".json"
+
+
+def compile_or_report(
+    spec: Path, arguments: argparse.Namespace, *, plan_folder: Path | None = None
+) -> tuple[Compilation | None, int]:
+    """The compiled spec; None, all mistakes told, and the exit code if it is wrong."""
+    loaded, compiled = _compile(spec, arguments, plan_folder=plan_folder)
+    tell(compiled.diagnostics, loaded, arguments)
+    if compiled.plan is None:
+        return None, _exit_code(compiled.diagnostics)
+    return Compilation(loaded, compiled.plan), EXIT_OK
+
+
+def show_plan(made: Plan, run_folder: Path, arguments: argparse.Namespace) -> bool:
+    """The plan stands on stdout beside what the run's folder holds; True if there is work to do."""
+    from trainwright.compiler.present import plan_to_json, present_plan
+    from trainwright.compiler.review import review
+
+    verdicts = review(made, run_folder)
+    if arguments.json:
+        print(json.dumps(plan_to_json(made, verdicts), indent=2, ensure_ascii=False))
+    elif not arguments.quiet:
+        present_plan(made, verdicts, console(arguments))
+    return any(verdict.action != "reuse" for verdict in verdicts)
+
+
+def tell(
+    diagnostics: list[Diagnostic], loaded: Loaded, arguments: argparse.Namespace, *, form: str | None = None
+) -> None:
+    """The diagnostics stand on stderr as text, or on stdout in the form asked for."""
+    from trainwright.spec import render
+
+    form = form or "text"
+    if form == "json":
+        print(render.render_json(diagnostics))
+    elif form == "github":
+        print(render.render_github(diagnostics), end="")
+    elif diagnostics:
+        shown = [d for d in diagnostics if d.severity == "error"] if arguments.quiet else diagnostics
+        color = sys.stderr.isatty() if arguments.color is None else arguments.color
+        print(render.render_text(shown, loaded.sources, color=color), file=sys.stderr)
+
+
+def console(arguments: argparse.Namespace):  # type: ignore[no-untyped-def]  # rich is imported when something is shown
+    from rich.console import Console
+
+    color = {} if arguments.color is None else {"no_color": not arguments.color}
+    return Console(**color, width=None if sys.stdout.isatty() else 110)
+
+
+def plan_size(made: Plan) -> str:
+    from trainwright.spec.plan import PhaseStage
+    from trainwright.spec.units import format_count
+
+    phases = [stage for stage in made.stages if isinstance(stage, PhaseStage)]
+    tokens = sum(stage.steps * stage.tokens_per_step for stage in phases)
+    return f"{format_count(phases[0].model.parameters)} parameters, {format_count(tokens)} tokens"
+
+
+# --- private ---------------------------------------------------------------------------------------------------------
+
+
+def _load(path: Path, arguments: argparse.Namespace) -> Loaded:
+    return load(path, arguments.sets, os.environ)
+
+
+def _compile(
+    path: Path, arguments: argparse.Namespace, *, plan_folder: Path | None = None
+) -> tuple[Loaded, Compiled]:
+    loaded = _load(path, arguments)
+    return loaded, compile_spec(loaded, plan_folder=plan_folder)
+
+
+def _plan_from(path: Path, arguments: argparse.Namespace) -> tuple[Plan | None, int]:
+    """The plan in the file, or that of the spec in it."""
+    if not is_plan(path):
+        compiled, code = compile_or_report(path, arguments)
+        return (compiled.plan if compiled else None), code
+    try:
+        return decode(path.read_bytes()), EXIT_OK
+    except OSError as error:
+        fail(f"cannot read {path}: {error.strerror}")
+    except msgspec.DecodeError as error:
+        fail(f"{path} is not a plan of this version: {error}")
+    return None, EXIT_INVALID
+
+
+def _exit_code(diagnostics: list[Diagnostic]) -> int:
+    if not has_errors(diagnostics):
+        return EXIT_OK
+    errors = [diagnostic for diagnostic in diagnostics if diagnostic.severity == "error"]
+    return EXIT_INFEASIBLE if all(CODES[error.code].infeasible for error in errors) else EXIT_INVALID

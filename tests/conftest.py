@@ -1,0 +1,64 @@
+"""What several tests share: the root, a working copy, and the demo run once."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+Command = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def environment() -> dict[str, str]:
+    """The environment a user has after activating the virtual environment that runs the tests."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(("TRAINWRIGHT_", "NO_COLOR"))}
+    return {**kept, "PATH": path, "COLUMNS": "110"}
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """A folder of its own with the project's examples, and commands that run in it."""
+
+    folder: Path
+
+    def run(self, *command: str, timeout: float = 120, **environ: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            command,
+            cwd=self.folder,
+            env=environment() | environ,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+
+    def trainwright(self, *arguments: str, timeout: float = 120, **environ: str) -> subprocess.CompletedProcess[str]:
+        return self.run(sys.executable, "-m", "trainwright", *arguments, timeout=timeout, **environ)
+
+
+def make_workspace(folder: Path) -> Workspace:
+    shutil.copytree(ROOT / "examples", folder / "examples")
+    for name in ("Makefile", "pyproject.toml", "constraints.txt"):
+        shutil.copy2(ROOT / name, folder / name)
+    return Workspace(folder)
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Workspace:
+    return make_workspace(tmp_path / "work")
+
+
+@pytest.fixture(scope="session")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """A workspace in which `make demo` ran, with the virtual environment that runs the tests."""
+    made = make_workspace(tmp_path_factory.mktemp("demo") / "work")
+    done = made.run("make", "demo", f"VENV={sys.prefix}", "READY=Makefile", timeout=900)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return made
