@@ -61,6 +61,12 @@ def load(path: Path, sets: Sequence[str] = (), environ: Mapping[str, str] | None
     """Reads the spec with its layers; `sets` are the `KEY=VALUE` of the command line. Never raises for a mistake."""
     gathered = gather(path, sets, environ or {})
     spec, mistakes = read(gathered.tree, Spec, gathered.complete)
-    diagnostics = list(dict.fromkeys(gathered.diagnostics + mistakes))
+    diagnostics = sorted(dict.fromkeys(gathered.diagnostics + mistakes), key=lambda found: _place(found, str(path)))
     failed = any(diagnostic.severity == "error" for diagnostic in diagnostics)
     return Loaded(None if failed else spec, diagnostics, Origins(gathered.tree), path.parent, gathered.sources)
+
+
+def _place(diagnostic: Diagnostic, main: str) -> tuple[bool, tuple[Span, ...]]:
+    """Orders by place, the spec's own file first."""
+    span = diagnostic.span
+    return span is not None and span.file != main, (span,) if span else ()

@@ -100,7 +100,7 @@ class _Reader:
     def value(self, kind: Any, node: Node, path: KeyPath, default: Any, extra: dict[str, Any] | None) -> Any:
         """The node as a value of `kind`; `extra` is what the annotations around it say."""
         if isinstance(kind, inspect.Metadata):
-            return self.value(kind.type, node, path, default, (extra or {}) | (kind.extra or {}) | _described(kind))
+            return self.value(kind.type, node, path, default, (extra or {}) | (kind.extra or {}))
         if isinstance(kind, inspect.UnionType):
             return self._union(kind, node, path, default, extra)
         if isinstance(kind, inspect.StructType):
@@ -198,7 +198,7 @@ class _Reader:
 
     def _string(self, kind: Any, value: str, node: Scalar, path: KeyPath, extra: dict[str, Any]) -> Any:
         if kind.pattern is not None and not expect.matches(kind.pattern, value):
-            return self.report(codes.BAD_NAME, f'"{value}" is not a name', node.span, _sentence(extra.get("about")))
+            return self.report(codes.BAD_NAME, f'"{value}" is not a name', node.span, extra.get("alphabet"))
         if kind.min_length and len(value) < kind.min_length:
             return self.report(codes.WRONG_LENGTH, f"`{expect.key_name(path)}` must not be empty", node.span)
         return value
@@ -216,7 +216,8 @@ class _Reader:
                     return self._wrong_type(kind, node, extra)
                 return units.canonical_interval(value)
             if isinstance(kind, inspect.StrType):
-                return units.canonical_gpu_hours(value)
+                is_text = isinstance(value, str)
+                return units.canonical_gpu_hours(value) if is_text else self._wrong_type(kind, node, extra)
             return units.quantity(value, extra["unit"])
         except units.NotANumberError:
             return self._wrong_type(kind, node, extra)
@@ -247,12 +248,3 @@ class _Reader:
     def _wrong_type(self, kind: Any, node: Node, extra: dict[str, Any] | None) -> _Invalid:
         message = f"expected {expect.described(kind, extra)}, found {expect.found(node)}"
         return self.report(codes.WRONG_TYPE, message, node.span, expect.cure(kind, node, extra))
-
-
-def _described(kind: inspect.Metadata) -> dict[str, Any]:
-    about = (kind.extra_json_schema or {}).get("description")
-    return {"about": about} if about else {}
-
-
-def _sentence(text: str | None) -> str | None:
-    return text[:1].lower() + text[1:].rstrip(".") if text else None

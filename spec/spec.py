@@ -38,7 +38,14 @@ GpuHours = Annotated[
 Fraction = Annotated[float, Meta(ge=0.0, le=1.0)]
 PositiveFloat = Annotated[float, Meta(gt=0.0)]
 NonNegativeFloat = Annotated[float, Meta(ge=0.0)]
-Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", description="Letters, digits, `-` and `_`.")]
+Name = Annotated[
+    str,
+    Meta(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
+        description="Letters, digits, `.`, `-` and `_`.",
+        extra={"alphabet": "a name begins with a letter or digit and goes on with letters, digits, `.`, `-` and `_`"},
+    ),
+]
 Path = Annotated[str, Meta(min_length=1, extra={"path": True})]
 
 

@@ -205,7 +205,7 @@ def _message(error: tomllib.TOMLDecodeError, text: str) -> tuple[str, int]:
     said = str(error)
     place = _PLACE.search(said)
     message = _PLACE.sub("", said)
-    message = message[:1].lower() + message[1:]
+    message = re.sub(r"'(.)'", r"`\1`", message[:1].lower() + message[1:])
     if place is None or place[1] is None:
         return message, len(text.rstrip())
     lines = text.split("\n")

@@ -1,0 +1,109 @@
+"""The published JSON schemas, made from the types. `python -m trainwright.spec.schema` rewrites `schemas/`."""
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from trainwright.spec.diagnostics import Diagnostic
+from trainwright.spec.plan import Plan
+from trainwright.spec.spec import Spec
+
+FOLDER = Path(__file__).resolve().parent.parent / "schemas"
+_DRAFT = "https://json-schema.org/draft/2020-12/schema"
+
+# Only the elements of arrays come from one layer as a whole; what another table lacks, a preset may give.
+_WHOLE = ("Phase", "Evaluation")
+
+
+DOCUMENTS = ("spec", "plan", "diagnostics")
+
+
+def published_schema(document: str) -> dict[str, Any]:
+    """The schema of one of DOCUMENTS. Raises KeyError for any other name."""
+    if document == "spec":
+        return _spec_schema()
+    titles = {"plan": "A Trainwright plan", "diagnostics": "What `--json` prints for the mistakes of a spec"}
+    return _document(document, titles[document], Plan if document == "plan" else list[Diagnostic])
+
+
+def field_schema(key: str) -> dict[str, Any] | None:
+    """What the spec's schema says of `a.b`, elements of arrays and named tables passed through; None if nothing."""
+    schema = _spec_schema()
+    node: dict[str, Any] | None = _resolved(schema, schema)
+    for name in key.split("."):
+        node = _member(schema, node, name) if node else None
+    return node
+
+
+def _member(schema: dict[str, Any], node: dict[str, Any], name: str) -> dict[str, Any] | None:
+    if node.get("type") == "array":
+        node = _resolved(schema, node.get("items", {}))
+    if "properties" in node:
+        found = node["properties"].get(name)
+    else:
+        found = node.get("additionalProperties")
+    return _resolved(schema, found) if isinstance(found, dict) else None
+
+
+def _resolved(schema: dict[str, Any], node: dict[str, Any]) -> dict[str, Any]:
+    """The definition that a `$ref` names, with what stands beside it."""
+    if "$ref" not in node:
+        return node
+    definition = schema["$defs"][node["$ref"].removeprefix("#/$defs/")]
+    return definition | {key: value for key, value in node.items() if key in ("description", "default")}
+
+
+def _spec_schema() -> dict[str, Any]:
+    """A spec as it is written: any layer of it, so hardly a key is required; quantities are numbers or strings."""
+    schema = _document("spec", "A Trainwright spec", Spec)
+    for name, definition in schema["$defs"].items():
+        if name not in _WHOLE:
+            definition.pop("required", None)
+    root = schema["$defs"]["Spec"]
+    extends = {
+        "type": "array",
+        "items": {"type": "string"},
+        "description": "Specs that this one adds to: files beside it, or `preset:NAME`. Later ones win.",
+    }
+    root["properties"] = {"extends": extends, **root["properties"]}
+    written: dict[str, Any] = _without_null(schema)
+    return written
+
+
+def dumps(schema: dict[str, Any]) -> str:
+    return msgspec.json.format(msgspec.json.encode(schema), indent=2).decode() + "\n"
+
+
+def _document(stem: str, title: str, kind: Any) -> dict[str, Any]:
+    head = {"$schema": _DRAFT, "$id": f"urn:trainwright:schema:{stem}", "title": title}
+    return head | msgspec.json.schema(kind)
+
+
+def _without_null(node: Any) -> Any:
+    """The schema without null, which TOML does not have, and without the defaults of whole tables."""
+    if isinstance(node, list):
+        return [_without_null(item) for item in node]
+    if not isinstance(node, dict):
+        return node
+    kept = {key: _without_null(value) for key, value in node.items() if not (key == "default" and not _is_value(value))}
+    options = [option for option in kept.get("anyOf", []) if option != {"type": "null"}]
+    if "anyOf" not in kept or len(options) == len(kept["anyOf"]):
+        return kept
+    del kept["anyOf"]
+    if len(options) > 1:
+        return {"anyOf": options} | kept
+    return options[0] | kept
+
+
+def _is_value(default: Any) -> bool:
+    return default is not None and not isinstance(default, dict)
+
+
+def main() -> None:
+    for document in DOCUMENTS:
+        (FOLDER / f"{document}.schema.json").write_text(dumps(published_schema(document)), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,103 @@
+"""The commented spec that `trainwright init` writes."""
+
+from pathlib import Path
+
+from trainwright.spec.layers import known_presets, preset_text
+
+_SCHEMA = Path(__file__).resolve().parent.parent / "schemas" / "spec.schema.json"
+
+_RUN = """#:schema {schema}
+# {name}: from raw text to an evaluated, exported model.
+# Next: `trainwright check {name}.toml`, then `trainwright plan {name}.toml`, then `trainwright run {name}.toml`.
+
+extends = ["preset:{preset}"]  # gives what is not written here; `trainwright show {name}.toml` prints every value
+
+[run]
+name = "{name}"  # names the folder runs/{name}/
+
+[tokenizer]
+train = {{ algorithm = "bpe", byte_fallback = true, split_digits = true }}  # or: path = "tokenizer.model"
+"""
+
+_TINY_DATA = """
+[data]
+held_out = 0.02  # share of documents kept from training, for evaluation
+
+[data.sources.text]
+path = "data/text"  # a folder, file or glob beside this file: *.txt or *.jsonl, compressed or not
+language = "en"
+license = "unknown"
+
+[data.sources.stdlib]
+path = "python://stdlib"  # the running Python's own sources
+kind = "code"
+language = "python"
+license = "PSF-2.0"
+
+[data.mixtures]  # weights; they need not sum to one
+base = { text = 0.7, stdlib = 0.3 }
+
+[[phases]]
+name = "pretrain"
+tokens = "512Ki"  # 2^19
+sequence_length = 128
+tokens_per_step = "4Ki"
+mixture = "base"
+rope_base = 10_000
+learning_rate = { peak = 3e-3, final = 3e-4, warmup = "10 steps", decay = "cosine" }
+"""
+
+_LARGE_DATA = """
+[cluster]
+nodes = 16
+gpus_per_node = 8
+gpu = "h100"  # `trainwright explain TW320` lists what is known
+network = { per_gpu = "400Gb/s", kind = "infiniband" }
+
+[data]
+held_out = 0.001  # share of documents kept from training, for evaluation
+
+# Paths may be local, relative to this file, or any fsspec URL.
+"""
+
+_SOURCE = """[data.sources.{name}]
+path = "data/{name}"
+kind = "{kind}"
+license = "unknown"
+
+"""
+
+_SOURCES = {"base": ("web", "code"), "long": ("long-documents",), "enhance": ("selected",)}
+_MIXTURES = {
+    "base": "base = { web = 0.85, code = 0.15 }",
+    "long": "long = { base = 0.5, long-documents = 0.5 }  # mixtures may name mixtures",
+    "enhance": "enhance = { selected = 1.0 }",
+}
+
+_END = """
+[[evaluation]]
+kind = "perplexity"
+of = [{phases}]
+
+[export]
+of = ["{last}"]
+formats = ["huggingface"]
+"""
+
+
+def starter(name: str, preset: str) -> str:
+    """The text of `NAME.toml`. It loads; only its data paths are for the user to fill in. ValueError if unknown."""
+    if preset not in known_presets():
+        raise ValueError(f"unknown preset `{preset}`; there are {', '.join(known_presets())}")
+    start = _RUN.format(schema=_SCHEMA.as_uri(), name=name, preset=preset)
+    if preset == "tiny":
+        return start + _TINY_DATA + _END.format(phases='"pretrain"', last="pretrain")
+    phases = preset_text(preset).partition("[[phases]]")
+    written = phases[1] + phases[2]
+    names = [line.split('"')[1] for line in written.splitlines() if line.startswith("name = ")]
+    mixtures = [mixture for mixture in _MIXTURES if f'mixture = "{mixture}"' in written]
+    sources = [source for mixture in mixtures for source in _SOURCES[mixture]]
+    data = "".join(_SOURCE.format(name=source, kind="code" if source == "code" else "text") for source in sources)
+    weights = "\n".join(["[data.mixtures]  # weights; they need not sum to one", *(_MIXTURES[m] for m in mixtures)])
+    end = _END.format(phases=", ".join(f'"{phase}"' for phase in names), last=names[-1])
+    return f"{start}{_LARGE_DATA}\n{data}{weights}\n\n{written}{end}"
