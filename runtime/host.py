@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
+from torch.utils._device import _device_constructors
 
 _CPU = torch.device("cpu")
 
@@ -161,6 +162,8 @@ def _on_cpu(factory: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]
 def _stand_in() -> None:
     """Every name of REPLACED is replaced."""
     cuda = torch.cuda
+    # `with torch.device(...)` knows the factories by identity, from a set it makes once: it must hold the originals.
+    _device_constructors()
     nothing, inert, zero = (lambda: None), _Inert, (lambda: 0)
     values: dict[str, dict[str, Any]] = {
         "torch": {name: _on_cpu(getattr(torch, name)) for name in REPLACED["torch"]},

@@ -13,7 +13,7 @@ from torch import Tensor
 from trainwright.runtime.export.huggingface import DTYPES, dimensions, generation_config, write_json
 from trainwright.runtime.export.names import internlm2, translate
 from trainwright.runtime.export.shards import write_shards
-from trainwright.runtime.export.tokenizer import TokenIds, write_tokenizer
+from trainwright.runtime.export.tokenizer import TokenIds, export_tokenizer
 from trainwright.spec.plan import ExportStage, ModelPlan
 
 
@@ -27,14 +27,14 @@ def write(
     stage: ExportStage,
     out: Path,
     *,
-    tokenizer_file: Path,
+    tokenizer_folder: Path,
     shard_bytes: int,
 ) -> int:
     """The empty folder `out` holds weights, configuration and tokenizer; returns the bytes of the weights.
 
     `tensors` carry Megatron-core's names. Raises HeadSizeNotExpressible.
     """
-    ids = write_tokenizer(tokenizer_file, out)
+    ids = export_tokenizer(tokenizer_folder, out)
     write_json(out / "config.json", config(model, stage, ids))
     write_json(out / "generation_config.json", generation_config(ids))
     dtype = DTYPES[stage.precision]

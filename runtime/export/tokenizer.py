@@ -4,15 +4,20 @@
 programs that read SentencePiece themselves. Control pieces become special tokens. SentencePiece merges the adjacent
 pair whose union has the best score; `tokenizers` wants the pairs in that order, so every way to split a piece into two
 others is listed, best piece first.
+
+Known difference: SentencePiece never yields a special token from text, and transformers does unless it is called with
+`split_special_tokens=True`. And a text's own U+2581 is a space to both, where `data.vocabulary` spells it in bytes.
 """
 
 import json
-import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sentencepiece import sentencepiece_model_pb2 as protobuf
+
+from trainwright.runtime.data.vocabulary import MODEL_FILE, SPECIAL_TOKENS_FILE
 
 _SPACE = "▁"  # what SentencePiece writes for a space
 _NORMAL, _UNKNOWN, _CONTROL, _USER_DEFINED = 1, 2, 3, 4
@@ -31,133 +36,140 @@ class TokenIds:
     end: int
 
 
-def write_tokenizer(source: Path, out: Path) -> TokenIds:
+def export_tokenizer(folder: Path, out: Path) -> TokenIds:
+    """`out` holds the tokenizer in the result folder of a tokenizer stage; see `write_tokenizer`."""
+    named: dict[str, int] = json.loads((folder / SPECIAL_TOKENS_FILE).read_bytes())
+    return write_tokenizer((folder / MODEL_FILE).read_bytes(), named, out)
+
+
+def write_tokenizer(source: bytes, named: Mapping[str, int], out: Path) -> TokenIds:
     """`out` holds tokenizer.model, tokenizer.json, tokenizer_config.json and special_tokens_map.json.
 
-    `source` is a SentencePiece model file. Raises TokenizerNotConvertible.
+    `source` is a SentencePiece model; `named` gives ids the names they have as special tokens, where these are not
+    the model's own (InternLM2's chat tokens are spare pieces). Raises TokenizerNotConvertible.
     """
     model = protobuf.ModelProto()
-    model.ParseFromString(source.read_bytes())
+    model.ParseFromString(source)
     _refuse(model)
-    shutil.copyfile(source, out / "tokenizer.model")
-    specials = [piece.piece for piece in model.pieces if piece.type == _CONTROL]
-    roles = {
-        role: model.pieces[index].piece
-        for role, index in (
-            ("bos_token", model.trainer_spec.bos_id),
-            ("eos_token", model.trainer_spec.eos_id),
-            ("unk_token", model.trainer_spec.unk_id),
-            # A pad token of its own would be one more row; InternLM2 pads with the end token too.
-            ("pad_token", model.trainer_spec.eos_id),
-        )
+    pieces = [_Piece(piece.piece, piece.type, piece.score) for piece in model.pieces]
+    for name, index in named.items():
+        pieces[index] = _Piece(name, _CONTROL, 0.0)
+    ids = TokenIds(begin=model.trainer_spec.bos_id, end=model.trainer_spec.eos_id)
+    # A pad token of its own would be one more row; InternLM2 pads with the end token too.
+    roles = {"bos_token": ids.begin, "eos_token": ids.end, "unk_token": model.trainer_spec.unk_id, "pad_token": ids.end}
+    special = {role: pieces[index].text for role, index in roles.items()}
+    special_map = {
+        **special,
+        "additional_special_tokens": [
+            piece.text for piece in pieces if piece.kind == _CONTROL and piece.text not in special.values()
+        ],
     }
-    others = [piece for piece in specials if piece not in roles.values()]
     config = {
         "tokenizer_class": "PreTrainedTokenizerFast",
-        **roles,
-        "additional_special_tokens": others,
+        **special_map,
         "add_bos_token": True,
         "add_eos_token": False,
         "clean_up_tokenization_spaces": False,
         "model_max_length": int(1e30),
     }
-    _write(out / "tokenizer.json", tokenizer_json(model))
+    (out / MODEL_FILE).write_bytes(source)
+    _write(out / "tokenizer.json", _tokenizer_json(model, pieces, ids))
     _write(out / "tokenizer_config.json", config)
-    _write(out / "special_tokens_map.json", {**roles, "additional_special_tokens": others})
-    return TokenIds(begin=model.trainer_spec.bos_id, end=model.trainer_spec.eos_id)
+    _write(out / "special_tokens_map.json", special_map)
+    return ids
 
 
-def tokenizer_json(model: Any) -> dict[str, Any]:
-    """The content of tokenizer.json for a SentencePiece `ModelProto`."""
-    bos = model.trainer_spec.bos_id
-    first = model.pieces[bos].piece
-    steps = [{"type": "Prepend", "prepend": _SPACE}] if model.normalizer_spec.add_dummy_prefix else []
-    replace = {"type": "Replace", "pattern": {"String": " "}, "content": _SPACE}
+@dataclass(frozen=True)
+class _Piece:
+    text: str
+    kind: int
+    score: float
+
+    @property
+    def added(self) -> bool:
+        """Whether it is looked for in the text before anything is merged."""
+        # SentencePiece looks for user-defined pieces after spaces were replaced: one with a true space is never found.
+        return self.kind in (_UNKNOWN, _CONTROL) or (self.kind == _USER_DEFINED and " " not in self.text)
+
+
+def _tokenizer_json(model: Any, pieces: list[_Piece], ids: TokenIds) -> dict[str, Any]:
+    """The content of tokenizer.json. `model` is the SentencePiece `ModelProto` that `pieces` are from."""
+    dummy_prefix = model.normalizer_spec.add_dummy_prefix
+    encode: list[dict[str, Any]] = [{"type": "Replace", "pattern": {"String": " "}, "content": _SPACE}]
     decode: list[dict[str, Any]] = [
         {"type": "Replace", "pattern": {"String": _SPACE}, "content": " "},
         {"type": "ByteFallback"},
         {"type": "Fuse"},
     ]
-    if model.normalizer_spec.add_dummy_prefix:
+    if dummy_prefix:
+        encode.insert(0, {"type": "Prepend", "prepend": _SPACE})
         decode.append({"type": "Strip", "content": " ", "start": 1, "stop": 0})
+    begin = pieces[ids.begin].text
+    one = [{"SpecialToken": {"id": begin, "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}]
+    other = [{"SpecialToken": {"id": begin, "type_id": 1}}, {"Sequence": {"id": "B", "type_id": 1}}]
     return {
         "version": "1.0",
         "truncation": None,
         "padding": None,
-        "added_tokens": [_added(index, piece) for index, piece in enumerate(model.pieces) if _is_added(piece)],
-        "normalizer": {"type": "Sequence", "normalizers": [*steps, replace]},
+        "added_tokens": [_added(index, piece) for index, piece in enumerate(pieces) if piece.added],
+        "normalizer": {"type": "Sequence", "normalizers": encode},
         "pre_tokenizer": None,
         "post_processor": {
             "type": "TemplateProcessing",
-            "single": [{"SpecialToken": {"id": first, "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}],
-            "pair": [
-                {"SpecialToken": {"id": first, "type_id": 0}},
-                {"Sequence": {"id": "A", "type_id": 0}},
-                {"SpecialToken": {"id": first, "type_id": 1}},
-                {"Sequence": {"id": "B", "type_id": 1}},
-            ],
-            "special_tokens": {first: {"id": first, "ids": [bos], "tokens": [first]}},
+            "single": one,
+            "pair": one + other,
+            "special_tokens": {begin: {"id": begin, "ids": [ids.begin], "tokens": [begin]}},
         },
         "decoder": {"type": "Sequence", "decoders": decode},
         "model": {
             "type": "BPE",
             "dropout": None,
-            "unk_token": model.pieces[model.trainer_spec.unk_id].piece,
+            "unk_token": pieces[model.trainer_spec.unk_id].text,
             "continuing_subword_prefix": None,
             "end_of_word_suffix": None,
             "fuse_unk": True,
             "byte_fallback": model.trainer_spec.byte_fallback,
             "ignore_merges": False,
-            "vocab": {piece.piece: index for index, piece in enumerate(model.pieces)},
-            "merges": _merges(model),
+            "vocab": {piece.text: index for index, piece in enumerate(pieces)},
+            "merges": _merges(pieces),
         },
     }
 
 
-def _merges(model: Any) -> list[tuple[str, str]]:
-    normal = {piece.piece: piece.score for piece in model.pieces if piece.type == _NORMAL}
-    ranked = sorted(normal, key=lambda piece: -normal[piece])
+def _merges(pieces: list[_Piece]) -> list[tuple[str, str]]:
+    normal = {piece.text: piece.score for piece in pieces if piece.kind == _NORMAL}
     return [
-        (piece[:cut], piece[cut:])
-        for piece in ranked
-        for cut in range(1, len(piece))
-        if piece[:cut] in normal and piece[cut:] in normal
+        (text[:cut], text[cut:])
+        for text in sorted(normal, key=lambda text: -normal[text])
+        for cut in range(1, len(text))
+        if text[:cut] in normal and text[cut:] in normal
     ]
 
 
-def _is_added(piece: Any) -> bool:
-    # SentencePiece looks for user-defined pieces after spaces were replaced: one with a true space is never found.
-    return piece.type in (_UNKNOWN, _CONTROL) or (piece.type == _USER_DEFINED and " " not in piece.piece)
-
-
-def _added(index: int, piece: Any) -> dict[str, Any]:
-    # One with a space in it can only be found once spaces have been replaced, which is what `normalized` means.
+def _added(index: int, piece: _Piece) -> dict[str, Any]:
     return {
         "id": index,
-        "content": piece.piece,
+        "content": piece.text,
         "single_word": False,
         "lstrip": False,
         "rstrip": False,
-        "normalized": _SPACE in piece.piece,
-        "special": piece.type in (_UNKNOWN, _CONTROL),
+        # One with a space in it can only be found once spaces have been replaced.
+        "normalized": _SPACE in piece.text,
+        "special": piece.kind in (_UNKNOWN, _CONTROL),
     }
 
 
 def _refuse(model: Any) -> None:
+    normalizer = model.normalizer_spec
     if model.trainer_spec.model_type != _BPE:
         raise TokenizerNotConvertible("only SentencePiece models of type BPE can be exported")
-    if model.normalizer_spec.precompiled_charsmap or model.normalizer_spec.remove_extra_whitespaces:
+    if normalizer.precompiled_charsmap or normalizer.remove_extra_whitespaces:
         raise TokenizerNotConvertible(
-            f"the tokenizer rewrites text before it encodes it (normalizer `{model.normalizer_spec.name}`"
-            f"{', extra white space removed' if model.normalizer_spec.remove_extra_whitespaces else ''}), "
-            "which the exported tokenizer.json would not do"
+            f"the tokenizer rewrites text before it encodes it (normalizer `{normalizer.name}`, extra white space "
+            f"{'removed' if normalizer.remove_extra_whitespaces else 'kept'}), which tokenizer.json would not do"
         )
-    if model.normalizer_spec.add_dummy_prefix and any(map(_has_space, model.pieces)):
-        raise TokenizerNotConvertible("a user-defined piece with a space and a dummy prefix cannot both be exported")
-
-
-def _has_space(piece: Any) -> bool:
-    return piece.type == _USER_DEFINED and _SPACE in piece.piece
+    if normalizer.add_dummy_prefix and any(p.type == _USER_DEFINED and _SPACE in p.piece for p in model.pieces):
+        raise TokenizerNotConvertible("user-defined pieces with a space and a dummy prefix cannot both be exported")
 
 
 def _write(path: Path, content: dict[str, Any]) -> None:

@@ -12,7 +12,7 @@ from trainwright.spec.plan import ModelPlan
 host.install()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def world() -> Iterator[None]:
     from trainwright.runtime.evaluate.process import one_process
 
@@ -38,7 +38,7 @@ def plan_of_model() -> ModelPlan:
     )
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def model(world: None, plan_of_model: ModelPlan) -> Any:
     from trainwright.runtime.evaluate.process import ONE_PROCESS
     from trainwright.runtime.train.model import build_model

@@ -1,0 +1,45 @@
+"""The export stage: the last checkpoint of a phase in formats that other programs load."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from trainwright.runtime.evaluate.sampler import load_model
+from trainwright.runtime.export import huggingface, internlm2
+from trainwright.spec.plan import ExportStage, PhaseStage, Plan
+
+_WRITERS = {"huggingface": huggingface.write, "internlm2": internlm2.write}
+_SHARD_BYTES = 5_000_000_000  # transformers' own default for a file
+
+
+def run(
+    stage: ExportStage,
+    *,
+    plan: Plan,
+    inputs: dict[str, Path],
+    out: Path,
+    progress: Callable[[str], None],
+) -> dict[str, object]:
+    """`out/<format>` holds the whole model for each format, or is not there at all."""
+    phase = plan.stage(stage.of)
+    assert isinstance(phase, PhaseStage)
+    (tokenizer,) = (path for name, path in inputs.items() if plan.stage(name).name == "tokenizer")
+    loaded = load_model(phase, inputs[stage.of])
+    summary: dict[str, object] = {"of": stage.of, "checkpoint": loaded.checkpoint.name, "precision": stage.precision}
+    for name in stage.formats:
+        temporary, final = out / f".{name}.new", out / name
+        for stale in (temporary, final):
+            shutil.rmtree(stale, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        size_bytes = _WRITERS[name](
+            loaded.tensors(),
+            phase.model,
+            stage,
+            temporary,
+            tokenizer_folder=tokenizer / "tokenizer.model",
+            shard_bytes=_SHARD_BYTES,
+        )
+        temporary.rename(final)
+        progress(f"export {stage.of} as {name}: {size_bytes / 2**20:.1f} MiB in {final}")
+        summary[name] = {"folder": name, "weights_bytes": size_bytes}
+    return summary
