@@ -15,18 +15,24 @@ class UnsupportedLayoutError(Exception):
 
 
 def initialize(
-    layout: Layout, *, rank: int, world_size: int, seed: int, init_method: str | None = "env://", timeout_s: float = 1800.0
+    layout: Layout,
+    *,
+    seed: int,
+    rank: int = -1,
+    world_size: int = -1,
+    init_method: str = "env://",
+    timeout_s: float = 1800.0,
 ) -> None:
-    """This process is `rank` of the layout's processes, in torch.distributed and in Megatron-core's groups.
+    """This process is one of the layout's, in torch.distributed and in Megatron-core's groups.
 
-    `init_method` is where the processes meet; None takes an already initialised torch.distributed.
+    `init_method` is where the processes meet; with `env://` torch takes rank and size from torchrun's environment.
     Raises UnsupportedLayoutError, ValueError if the number of processes is not the layout's.
     """
     if layout.context > 1:
-        raise UnsupportedLayoutError(f"context parallelism is not built yet, but the layout has context = {layout.context}")
-    if world_size != layout.world_size:
-        raise ValueError(f"the layout needs {layout.world_size} processes, but {world_size} were started")
-    if init_method is not None:
+        raise UnsupportedLayoutError(
+            f"context parallelism is not built yet, but the layout asks for context = {layout.context}"
+        )
+    if not distributed.is_initialized():
         distributed.init_process_group(
             host.backend(),
             init_method=init_method,
@@ -34,6 +40,10 @@ def initialize(
             world_size=world_size,
             timeout=timedelta(seconds=timeout_s),
         )
+    if distributed.get_world_size() != layout.world_size:
+        started = distributed.get_world_size()
+        distributed.destroy_process_group()
+        raise ValueError(f"the layout needs {layout.world_size} processes, but {started} were started")
     parallel_state.initialize_model_parallel(
         tensor_model_parallel_size=layout.tensor,
         pipeline_model_parallel_size=layout.pipeline,

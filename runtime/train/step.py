@@ -1,0 +1,149 @@
+"""One optimizer step: micro-batches through Megatron-core's schedule, gradients summed, parameters updated.
+
+The loss of a step is the mean over all counted tokens of the step, whatever layout computes it: each micro-batch gives
+the sum over its tokens, and gradients are divided once by the number of counted tokens of all ranks.
+
+S: tokens of a sequence, B: sequences of a micro-batch, E: edges of documents, K: sources.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from megatron.core import parallel_state
+from megatron.core.distributed import DistributedDataParallel
+from megatron.core.optimizer import ChainedOptimizer
+from megatron.core.pipeline_parallel import get_forward_backward_func
+from torch import Tensor, distributed
+
+from trainwright.runtime import host
+from trainwright.spec.plan import Layout
+
+
+class Sequences(Protocol):
+    """What `trainwright.runtime.data.batches` gives for a range of a step's sequences."""
+
+    tokens_BS1: np.ndarray[Any, np.dtype[np.int64]]  # S + 1 tokens: the last is a label only
+    sources_B: np.ndarray[Any, Any]  # index into the sorted names of the mixture
+    starts: Sequence[np.ndarray[Any, Any]]  # positions 0..S of the first tokens of documents
+
+
+class Batches(Protocol):
+    """A phase's batches: a pure function of the step and of the place in it."""
+
+    def sequences(self, step: int, start: int, stop: int) -> Sequences: ...
+
+
+@dataclass(frozen=True)
+class MicroBatch:
+    """Tensors on the device, but for the edges, which attention reads on the CPU."""
+
+    tokens_BS: Tensor
+    labels_BS: Tensor
+    counted_BS: Tensor  # float: 1 where the label counts, 0 where it is the first token of a document
+    sources_B: Tensor
+    edges_BE: Tensor | None
+
+
+def micro_batch(sequences: Sequences) -> MicroBatch:
+    """The sequences as the model takes them: no token predicts the first token of another document."""
+    batch, width = sequences.tokens_BS1.shape
+    counted = np.ones((batch, width - 1), dtype=np.float32)
+    rows = []
+    for b, starts in enumerate(sequences.starts):
+        inner = [int(start) for start in starts if start > 0]
+        counted[b, [start - 1 for start in inner]] = 0.0
+        rows.append([0, *(start for start in inner if start < width - 1), width - 1])
+    edges = None
+    if any(len(row) > 2 for row in rows):
+        longest = max(len(row) for row in rows)
+        edges = torch.tensor([row + [width - 1] * (longest - len(row)) for row in rows], dtype=torch.int32)
+    device = host.device()
+    tokens = torch.from_numpy(sequences.tokens_BS1).to(device)
+    return MicroBatch(
+        tokens_BS=tokens[:, :-1],
+        labels_BS=tokens[:, 1:],
+        counted_BS=torch.from_numpy(counted).to(device),
+        sources_B=torch.from_numpy(np.asarray(sequences.sources_B, dtype=np.int64)).to(device),
+        edges_BE=edges,
+    )
+
+
+def own_micro_batches(batches: Batches, step: int, layout: Layout) -> list[MicroBatch]:
+    """This rank's share of the step: data rank r takes the r-th run of micro-batches."""
+    first = parallel_state.get_data_parallel_rank() * layout.micro_batches
+    return [
+        micro_batch(batches.sequences(step, index * layout.micro_batch, (index + 1) * layout.micro_batch))
+        for index in range(first, first + layout.micro_batches)
+    ]
+
+
+@dataclass(frozen=True)
+class StepSums:
+    """Sums over this rank's micro-batches, by source: on the last pipeline stage of tensor rank 0, else zero."""
+
+    loss_K: Tensor  # float64, nats
+    counted_K: Tensor  # float64, labels
+
+
+def train_step(
+    chunks: list[DistributedDataParallel],
+    optimizer: ChainedOptimizer,
+    micro_batches: list[MicroBatch],
+    *,
+    sources: int,
+) -> tuple[StepSums, float]:
+    """The parameters are updated; this rank's sums and the global gradient norm before clipping."""
+    for chunk in chunks:
+        chunk.zero_grad_buffer()
+    optimizer.zero_grad()
+    results = _run(chunks, micro_batches, sources, forward_only=False)
+    _, gradient_norm, _ = optimizer.step()
+    return results, float(gradient_norm)
+
+
+def _run(
+    chunks: list[DistributedDataParallel], micro_batches: list[MicroBatch], sources: int, *, forward_only: bool
+) -> StepSums:
+    batch, length = micro_batches[0].tokens_BS.shape
+    iterators = [iter(micro_batches) for _ in chunks]
+    results = get_forward_backward_func()(
+        forward_step_func=partial(_forward, sources),
+        data_iterator=iterators,
+        model=chunks,
+        num_microbatches=len(micro_batches),
+        seq_length=length,
+        micro_batch_size=batch,
+        forward_only=forward_only,
+    )
+    sums_2K = torch.zeros(2, sources, dtype=torch.float64, device=host.device())
+    if parallel_state.get_tensor_model_parallel_rank() == 0:
+        for result in results:
+            sums_2K += result["sums_2K"]
+    return StepSums(*sums_2K)
+
+
+def _forward(sources: int, batches: Iterator[MicroBatch], chunk: DistributedDataParallel) -> tuple[Tensor, Any]:
+    """The chunk's output, and the function that makes a loss of the last one's."""
+    batch = next(batches)
+    output = chunk(batch.tokens_BS, None, batch.edges_BE, labels=batch.labels_BS)
+    return output, partial(_loss, batch, sources)
+
+
+def _loss(batch: MicroBatch, sources: int, loss_BS: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+    """Summed loss to differentiate, number of counted tokens, figures to keep."""
+    loss_B = (loss_BS * batch.counted_BS).sum(1)
+    counted_B = batch.counted_BS.sum(1)
+    sums_2K = torch.zeros(2, sources, dtype=torch.float64, device=loss_B.device)
+    sums_2K.index_add_(1, batch.sources_B, torch.stack((loss_B.detach(), counted_B)).double())
+    return loss_B.sum(), counted_B.sum().int(), {"sums_2K": sums_2K}
+
+
+def over_all_ranks(values: Tensor) -> Tensor:
+    """The values summed over all ranks, in place."""
+    if distributed.get_world_size() > 1:
+        distributed.all_reduce(values)
+    return values
