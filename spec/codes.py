@@ -17,6 +17,7 @@ class Code:
     name: str
     severity: Severity
     title: str
+    infeasible: bool = False  # the spec is valid, but not on this cluster or within this budget: exit code 3
 
 
 SYNTAX = "TW101"
@@ -55,7 +56,117 @@ _SPEC = (
     Code(WRONG_LENGTH, "wrong-length", "error", "an array or string that is too short or too long"),
 )
 
-CODES: dict[str, Code] = {row.code: row for row in _SPEC}
+_COMPILER = (
+    Code("TW201", "hidden-size-not-divisible", "error", "the hidden size is not divisible by the heads"),
+    Code("TW202", "kv-heads-not-divisible", "error", "the query heads are not divisible by the key and value heads"),
+    Code("TW203", "head-size-odd", "error", "a head's size is odd"),
+    Code("TW210", "tokenizer-missing", "error", "there is no tokenizer"),
+    Code("TW211", "tokenizer-given-twice", "error", "the tokenizer is both trained and taken from a file"),
+    Code("TW212", "vocabulary-mismatch", "error", "the tokenizer's vocabulary is not the model's"),
+    Code("TW213", "vocabulary-too-small", "error", "fixed and spare pieces leave no room in the vocabulary"),
+    Code("TW214", "tokenizer-not-found", "error", "the tokenizer's file does not exist"),
+    Code("TW220", "unknown-source", "error", "a source that does not exist is named"),
+    Code("TW221", "mixture-cycle", "error", "a mixture contains itself"),
+    Code("TW222", "mixture-empty", "error", "a mixture weighs nothing"),
+    Code("TW223", "unknown-mixture", "error", "a mixture that does not exist is named"),
+    Code("TW224", "source-not-found", "error", "a local source has no file"),
+    Code("TW225", "name-of-two-things", "error", "a source and a mixture have the same name"),
+    Code("TW230", "no-phases", "error", "there is no phase to train"),
+    Code("TW231", "duplicate-phase", "error", "two phases have the same name"),
+    Code("TW232", "reserved-name", "error", "a phase has the name of another kind of stage"),
+    Code("TW233", "unknown-stage", "error", "a stage that does not exist is named"),
+    Code("TW234", "start-not-earlier", "error", "a phase starts from itself or a later one"),
+    Code("TW240", "tokens-per-step-missing", "error", "nothing says how many tokens a step has"),
+    Code("TW241", "step-not-whole-sequences", "error", "a step is not a whole number of sequences"),
+    Code("TW242", "tokens-fill-no-step", "error", "a phase's tokens do not fill one step"),
+    Code("TW243", "learning-rate-missing", "error", "nothing says the learning rate"),
+    Code("TW244", "warmup-too-long", "error", "the warm-up leaves nothing of the learning-rate curve"),
+    Code("TW245", "learning-rate-rises", "error", "the final learning rate is above the peak"),
+    Code("TW246", "interval-does-not-fit", "error", "an interval of the wrong kind, or of nothing"),
+    Code("TW247", "curve-branches", "error", "two phases carry on the same learning-rate curve"),
+    Code("TW250", "option-does-nothing", "error", "a key that does nothing for this kind of evaluation"),
+    Code("TW251", "option-missing", "error", "an evaluation lacks what its kind needs"),
+    Code("TW252", "evaluated-twice", "error", "a stage is evaluated twice in the same way"),
+)
+
+_CLUSTER = (
+    Code(
+        "TW301",
+        "world-does-not-factor",
+        "error",
+        "the axes do not multiply to the ranks of the cluster",
+        infeasible=True,
+    ),
+    Code(
+        "TW302",
+        "heads-not-divisible-by-tensor",
+        "error",
+        "the heads are not divisible by the tensor axis",
+        infeasible=True,
+    ),
+    Code(
+        "TW303",
+        "ffn-not-divisible-by-tensor",
+        "error",
+        "the MLP's width is not divisible by the tensor axis",
+        infeasible=True,
+    ),
+    Code(
+        "TW304",
+        "vocabulary-not-divisible-by-tensor",
+        "error",
+        "the vocabulary is not divisible by the tensor axis",
+        infeasible=True,
+    ),
+    Code(
+        "TW305",
+        "layers-not-divisible-by-pipeline",
+        "error",
+        "the layers are not divisible by the pipeline",
+        infeasible=True,
+    ),
+    Code(
+        "TW306",
+        "sequence-not-divisible-by-context",
+        "error",
+        "the sequence is not divisible by the context axis",
+        infeasible=True,
+    ),
+    Code(
+        "TW307",
+        "sequence-not-divisible-by-tensor",
+        "error",
+        "the sequence is not divisible as sequence parallelism needs",
+        infeasible=True,
+    ),
+    Code(
+        "TW308",
+        "batch-not-divisible",
+        "error",
+        "a step's sequences do not go evenly to ranks and micro-batches",
+        infeasible=True,
+    ),
+    Code("TW309", "virtual-pipeline-alone", "error", "several model chunks a rank without a pipeline"),
+    Code(
+        "TW310",
+        "micro-batches-not-divisible",
+        "error",
+        "the interleaved schedule needs another number of micro-batches",
+        infeasible=True,
+    ),
+    Code("TW311", "zero-group-not-divisible", "error", "the ZeRO group does not divide the data axis", infeasible=True),
+    Code("TW312", "schedule-contradicts", "error", "the schedule and the number of model chunks contradict each other"),
+    Code("TW313", "sequence-parallel-alone", "error", "sequence parallelism without a tensor axis"),
+    Code("TW314", "zero-group-alone", "error", "a ZeRO group without ZeRO"),
+    Code("TW320", "unknown-gpu", "error", "nothing is known of this gpu"),
+    Code("TW330", "out-of-memory", "error", "a rank needs more memory than its card has", infeasible=True),
+    Code("TW331", "memory-tight", "warning", "a rank needs nearly all of its card's memory"),
+    Code("TW332", "over-budget", "error", "training costs more than the budget", infeasible=True),
+    Code("TW333", "past-deadline", "error", "training takes longer than the deadline", infeasible=True),
+    Code("TW334", "budget-not-checked", "warning", "the budget cannot be held against an unknown figure"),
+)
+
+CODES: dict[str, Code] = {row.code: row for row in (*_SPEC, *_COMPILER, *_CLUSTER)}
 
 
 def page(code: str) -> str | None:

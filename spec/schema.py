@@ -39,10 +39,7 @@ def field_schema(key: str) -> dict[str, Any] | None:
 def _member(schema: dict[str, Any], node: dict[str, Any], name: str) -> dict[str, Any] | None:
     if node.get("type") == "array":
         node = _resolved(schema, node.get("items", {}))
-    if "properties" in node:
-        found = node["properties"].get(name)
-    else:
-        found = node.get("additionalProperties")
+    found = node["properties"].get(name) if "properties" in node else node.get("additionalProperties")
     return _resolved(schema, found) if isinstance(found, dict) else None
 
 
@@ -50,7 +47,7 @@ def _resolved(schema: dict[str, Any], node: dict[str, Any]) -> dict[str, Any]:
     """The definition that a `$ref` names, with what stands beside it."""
     if "$ref" not in node:
         return node
-    definition = schema["$defs"][node["$ref"].removeprefix("#/$defs/")]
+    definition: dict[str, Any] = schema["$defs"][node["$ref"].removeprefix("#/$defs/")]
     return definition | {key: value for key, value in node.items() if key in ("description", "default")}
 
 

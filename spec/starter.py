@@ -52,7 +52,11 @@ _LARGE_DATA = """
 nodes = 16
 gpus_per_node = 8
 gpu = "h100"  # `trainwright explain TW320` lists what is known
-network = { per_gpu = "400Gb/s", kind = "infiniband" }
+network = {{ per_gpu = "400Gb/s", kind = "infiniband" }}
+
+[topology]
+tensor = {tensor}  # what tensor, pipeline and context leave of the devices must divide the sequences of a step
+recompute = "{recompute}"
 
 [data]
 held_out = 0.001  # share of documents kept from training, for evaluation
@@ -100,4 +104,6 @@ def starter(name: str, preset: str) -> str:
     data = "".join(_SOURCE.format(name=source, kind="code" if source == "code" else "text") for source in sources)
     weights = "\n".join(["[data.mixtures]  # weights; they need not sum to one", *(_MIXTURES[m] for m in mixtures)])
     end = _END.format(phases=", ".join(f'"{phase}"' for phase in names), last=names[-1])
-    return f"{start}{_LARGE_DATA}\n{data}{weights}\n\n{written}{end}"
+    tensor, recompute = (4, "full") if preset.endswith("20b") else (1, "selective")
+    machine = _LARGE_DATA.format(tensor=tensor, recompute=recompute)
+    return f"{start}{machine}\n{data}{weights}\n\n{written}{end}"
