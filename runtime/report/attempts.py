@@ -50,9 +50,15 @@ class Attempts:
         return [str(event.get("event")) for event in self.newest if event.get("stage") == stage]
 
     def troubles(self) -> tuple[Trouble, ...]:
-        """Everything of level error that the newest attempt says, workers first: they know the cause."""
-        errors = [event for event in self.newest if event.get("level") in ("error", "critical")]
-        return tuple(_trouble(event) for event in sorted(errors, key=lambda event: event.get("rank") is None))
+        """Everything of level error that the newest attempt says: workers first, who know the cause, each in its turn.
+
+        What several ranks say in the same words is told once.
+        """
+        errors = [event for event in self.newest if event.get("level") == "error"]
+        told: dict[tuple[object, ...], list[Event]] = {}
+        for event in sorted(errors, key=lambda event: event.get("rank") is None):
+            told.setdefault((event.get("rank") is None, event.get("stage"), _sentence(event)), []).append(event)
+        return tuple(_trouble(events) for events in told.values())
 
 
 def read_attempts(events: list[Event], folder: Path) -> Attempts:
@@ -66,11 +72,7 @@ def stage_state(attempts: Attempts, stage: str, *, done: bool, begun: bool) -> t
     """The stage's state and why. `done`: its result is there; `begun`: its folder says it was started."""
     told = attempts.of(stage)
     if done:
-        return (
-            ("reused", "its inputs and settings are those of an earlier result")
-            if "stage_reused" in told
-            else ("done", "")
-        )
+        return ("reused", "nothing that determines it changed") if "stage_reused" in told else ("done", "")
     if "stage_failed" in told or "worker_failed" in told:
         return "failed", ""
     if "stage_interrupted" in told:
@@ -87,18 +89,25 @@ def run_state(stages: Sequence[State], attempts: Attempts) -> State:
     """What holds for the run as a whole."""
     if attempts.running:
         return "running"
-    for state in ("failed", "interrupted"):
-        if state in stages:
-            return "failed" if state == "failed" else "interrupted"
-    return "waiting" if "waiting" in stages else "done"
+    if "failed" in stages:
+        return "failed"
+    if all(state in ("done", "reused") for state in stages):
+        return "done"
+    return "interrupted" if attempts.count else "waiting"
 
 
-def _trouble(event: Event) -> Trouble:
-    rank, stage, trace = event.get("rank"), event.get("stage"), event.get("traceback")
+def _sentence(event: Event) -> str:
+    return str(event.get("error") or event.get("message") or event.get("event"))
+
+
+def _trouble(events: list[Event]) -> Trouble:
+    """What the first of these events says, and all ranks that say it."""
+    event = events[0]
+    stage, trace = event.get("stage"), event.get("traceback")
     return Trouble(
-        what=str(event.get("error") or event.get("message") or event.get("event")),
+        what=_sentence(event),
         stage=str(stage) if stage is not None else None,
-        rank=rank if isinstance(rank, int) else None,
+        ranks=tuple(rank for event in events if isinstance(rank := event.get("rank"), int)),
         when=str(event["ts"]) if "ts" in event else None,
         details={key: str(value) for key, value in event.items() if key not in _SHOWN_APART},
         traceback=str(trace) if trace else None,

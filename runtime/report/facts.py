@@ -41,11 +41,11 @@ class Curve(Fact, kw_only=True, frozen=True):
 
 
 class Trouble(Fact, kw_only=True, frozen=True):
-    """Something that went wrong: who says so, a sentence, and what else was said with it."""
+    """Something that went wrong: a sentence, the ranks that say so (none: the executor), what else was said with it."""
 
     what: str
     stage: str | None = None
-    rank: int | None = None
+    ranks: tuple[int, ...] = ()
     when: str | None = None
     details: dict[str, str] = {}
     traceback: str | None = None

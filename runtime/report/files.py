@@ -1,5 +1,6 @@
 """Reads the files of a run's folder: a missing one is nothing, a broken one is a sentence."""
 
+import json
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -50,9 +51,12 @@ class Files:
             rows = []
             for number, line in enumerate(data[: data.rfind(b"\n") + 1].splitlines(), start=1):
                 try:
-                    rows.append(msgspec.json.decode(line, type=dict[str, Any]))
-                except msgspec.DecodeError as error:
+                    row = json.loads(line)  # unlike msgspec, it takes the NaN of a loss that blew up
+                except ValueError as error:
                     raise ValueError(f"line {number}: {error}") from None
+                if not isinstance(row, dict):
+                    raise ValueError(f"line {number} is no object")
+                rows.append(row)
             return rows
 
         return self.read(path, decode) or []

@@ -69,8 +69,10 @@ def _stage_facts(files: Files, stage: AnyStage, attempts: Attempts, curves: dict
     result = _read_result(files, folder / artefact.RESULT_FILE, stage)
     begun = result or _read_result(files, folder / artefact.IDENTITY_FILE, stage)
     state, note = stage_state(attempts, stage.name, done=result is not None, begun=begun is not None)
-    if isinstance(stage, PhaseStage) and state in UNFINISHED:
-        note = "; ".join(filter(None, (note, _progress(folder, stage, curves[stage.name]))))
+    if isinstance(stage, PhaseStage):
+        curve = curves[stage.name]
+        progress = _progress(folder, stage, curve) if state in UNFINISHED else ""
+        note = "; ".join(filter(None, (note, progress, _blow_up(curve))))
     seconds = result.summary.get("seconds") if result else None
     return StageFacts(
         name=stage.name,
@@ -96,6 +98,16 @@ def _progress(folder: Path, stage: PhaseStage, curve: Curve) -> str:
     step, checkpoint = curve.rows[-1]["step"] if curve.rows else 0, artefact.latest_checkpoint(folder)
     saved = "no checkpoint yet" if checkpoint is None else f"newest checkpoint at step {checkpoint:,}"
     return f"step {step:,} of {stage.steps:,}, {saved}"
+
+
+def _blow_up(curve: Curve) -> str:
+    """From where on the loss is NaN or infinite; empty if it never was."""
+    finite = {step for step, _ in curve.values("train/loss")}
+    steps = (
+        row["step"] for row in curve.rows if isinstance(row.get("train/loss"), float) and row["step"] not in finite
+    )
+    first = next(steps, None)
+    return f"the loss is not finite from step {first:,} on" if first is not None else ""
 
 
 def _log_tails(files: Files, plan: Plan, stages: tuple[StageFacts, ...], attempts: Attempts) -> tuple[LogTail, ...]:

@@ -71,7 +71,7 @@ def context(facts: RunFacts) -> dict[str, Any]:
         "loss": figure(loss, half=False) if loss else None,
         "charts": [figure(chart, half=True) for chart in small_charts(facts)],
         "held_out": held_out(facts),
-        "command": shlex.join(facts.lineage["command"]) if isinstance(facts.lineage.get("command"), list) else None,
+        "command": started_as(facts),
         "seeds": sorted({stage.seed for stage in facts.plan.stages if isinstance(stage, PhaseStage)}),
     }
 
@@ -109,6 +109,14 @@ def figure(chart: Chart, *, half: bool) -> Figure:
         ),
         data=json.dumps(data, separators=(",", ":"), ensure_ascii=False),
     )
+
+
+def started_as(facts: RunFacts) -> str | None:
+    """The command line that started the newest attempt, as one types it."""
+    words = facts.lineage.get("command")
+    if not isinstance(words, list) or not words:
+        return None
+    return shlex.join(["trainwright", *(str(word) for word in words[1:])])
 
 
 def held_out(facts: RunFacts) -> HeldOut | None:

@@ -55,7 +55,7 @@ def _scores(files: Files, stage: EvaluateStage) -> list[Score]:
 
 def _samples(files: Files, stage: EvaluateStage) -> list[Sample]:
     def decode(data: bytes) -> list[Sample]:
-        rows = msgspec.json.decode(data, type=list[dict[str, Any]])
+        rows = msgspec.json.decode(data, type=dict[str, Any])["samples"]
         return [Sample(stage=stage.name, of=stage.of, prompt=row["prompt"], text=row["text"]) for row in rows]
 
     return files.read(store_folder(files.folder, stage) / "samples.json", decode) or []

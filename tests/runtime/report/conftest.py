@@ -219,8 +219,13 @@ class MadeUpRun:
         }  # fmt: skip
         self.write(name, "scores.json", scores)
         if samples:
-            self.write(name, "samples.json", [{"prompt": prompt, "text": text} for prompt, text in samples])
+            self.samples(stage, samples)
         self.finish(name, 2.0)
+
+    def samples(self, stage: str, samples: Sequence[tuple[str, str]]) -> None:
+        """That phase's evaluation wrote these prompts and continuations."""
+        rows = [{"prompt": prompt, "text": text} for prompt, text in samples]
+        self.write(f"evaluate-{stage}", "samples.json", {"temperature": 0.8, "samples": rows})
 
     def all_stages(self) -> None:
         """Every stage is done, and the events say so."""
