@@ -13,6 +13,7 @@ from trainwright.runtime.train.model import build_model
 from trainwright.spec.artefact import CHECKPOINTS
 from trainwright.spec.plan import PhaseStage
 
+
 class NoCheckpoint(Exception):
     """The phase's folder holds no complete checkpoint; the text says which folder."""
 

@@ -3,8 +3,8 @@
 import json
 from pathlib import Path
 
+from trainwright.runtime.evaluate.completion import Sampler
 from trainwright.runtime.evaluate.generate import Sampling
-from trainwright.runtime.evaluate.sampler import Sampler
 from trainwright.spec.plan import SamplesPlan
 
 SAMPLES_FILE = "samples.json"

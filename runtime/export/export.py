@@ -4,12 +4,14 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from trainwright.runtime.evaluate.sampler import load_model
+from trainwright.runtime.data.inputs import holding
+from trainwright.runtime.data.vocabulary import MODEL_FILE
+from trainwright.runtime.evaluate.process import one_process
 from trainwright.runtime.export import huggingface, internlm2
 from trainwright.spec.plan import ExportStage, PhaseStage, Plan
 
 _WRITERS = {"huggingface": huggingface.write, "internlm2": internlm2.write}
-_SHARD_BYTES = 5_000_000_000  # transformers' own default for a file
+_SHARD_BYTES = 5_000_000_000  # of one file, as transformers cuts them
 
 
 def run(
@@ -20,26 +22,36 @@ def run(
     out: Path,
     progress: Callable[[str], None],
 ) -> dict[str, object]:
-    """`out/<format>` holds the whole model for each format, or is not there at all."""
+    """`out/<format>` holds the whole model for each format, or is not there at all.
+
+    Raises NoCheckpoint, TokenizerNotConvertible, HeadSizeNotExpressible.
+    """
     phase = plan.stage(stage.of)
-    assert isinstance(phase, PhaseStage)
-    (tokenizer,) = (path for name, path in inputs.items() if plan.stage(name).name == "tokenizer")
-    loaded = load_model(phase, inputs[stage.of])
-    summary: dict[str, object] = {"of": stage.of, "checkpoint": loaded.checkpoint.name, "precision": stage.precision}
-    for name in stage.formats:
-        temporary, final = out / f".{name}.new", out / name
-        for stale in (temporary, final):
-            shutil.rmtree(stale, ignore_errors=True)
-        temporary.mkdir(parents=True)
-        size_bytes = _WRITERS[name](
-            loaded.tensors(),
-            phase.model,
-            stage,
-            temporary,
-            tokenizer_folder=tokenizer / "tokenizer.model",
-            shard_bytes=_SHARD_BYTES,
-        )
-        temporary.rename(final)
-        progress(f"export {stage.of} as {name}: {size_bytes / 2**20:.1f} MiB in {final}")
-        summary[name] = {"folder": name, "weights_bytes": size_bytes}
+    if not isinstance(phase, PhaseStage):
+        raise TypeError(f"`{stage.of}` is not a training phase, so it has no model to export")
+    with one_process():
+        from trainwright.runtime.evaluate.load import load_model
+
+        loaded = load_model(phase, inputs[stage.of])
+        summary: dict[str, object] = {
+            "of": stage.of,
+            "checkpoint": loaded.checkpoint.name,
+            "precision": stage.precision,
+        }
+        for name in stage.formats:
+            temporary, final = out / f".{name}.new", out / name
+            for stale in (temporary, final):
+                shutil.rmtree(stale, ignore_errors=True)
+            temporary.mkdir()
+            size_bytes = _WRITERS[name](
+                loaded.tensors(),
+                phase.model,
+                stage,
+                temporary,
+                tokenizer_folder=holding(inputs, MODEL_FILE),
+                shard_bytes=_SHARD_BYTES,
+            )
+            temporary.rename(final)
+            progress(f"{stage.of} as {name}: {size_bytes / 2**20:.1f} MiB of weights")
+            summary[name] = {"folder": name, "weights_bytes": size_bytes}
     return summary
