@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 EVENTS_FILE = "events.jsonl"
 
@@ -34,9 +35,16 @@ class EventLog:
         finally:
             os.close(descriptor)
 
+    def last(self, event: str, stage: str, *, rank: int) -> dict[str, Any] | None:
+        """The newest such event of the stage and rank; None if there is none."""
+        with open(self.path, encoding="utf-8") as file:
+            rows = [json.loads(line) for line in file]
+        found = [row for row in rows if (row["event"], row.get("stage"), row.get("rank")) == (event, stage, rank)]
+        return found[-1] if found else None
+
     @contextmanager
-    def span(self, event: str, *, stage: str | None = None, **fields: object) -> Iterator[None]:
+    def span(self, event: str, *, stage: str | None = None) -> Iterator[None]:
         """Writes the event with `dur_ms` when the block ends without an exception."""
         started = time.monotonic()
         yield
-        self.write(event, stage=stage, dur_ms=round((time.monotonic() - started) * 1000, 1), **fields)
+        self.write(event, stage=stage, dur_ms=round((time.monotonic() - started) * 1000, 1))

@@ -127,12 +127,14 @@ class _Execution:
         from trainwright.runtime.data import ingest, tokenize, tokenizer
         from trainwright.runtime.data.errors import DataError
 
-        run = {IngestStage: ingest.run, TokenizerStage: tokenizer.run, TokenizeStage: tokenize.run}[type(stage)]
+        run: Callable[..., dict[str, Any]] = {
+            IngestStage: ingest.run,
+            TokenizerStage: tokenizer.run,
+            TokenizeStage: tokenize.run,
+        }[type(stage)]
         root = (self.folder / self.plan.root).resolve()
         try:
-            return run(  # type: ignore[operator]
-                stage, root=root, inputs=self.store.inputs(stage), out=self.store.path(stage), progress=self.say
-            )
+            return run(stage, root=root, inputs=self.store.inputs(stage), out=self.store.path(stage), progress=self.say)
         except DataError as error:
             raise StageFailed(str(error)) from None
 
@@ -141,9 +143,10 @@ class _Execution:
         try:
             run_workers(self.plan, self.plan_file, stage.name, self.folder, processes)
         except WorkersFailed as error:
+            cause = self.store.events.last("worker_failed", stage.name, rank=error.rank)
             log = self.store.path(stage) / "logs" / f"rank_{error.rank:05d}.log"
             code = error.exit_code if error.exit_code in _PASSED_THROUGH else EXIT_FAILED
-            raise StageFailed(f"{error}; its last words are in {log}", code) from None
+            raise StageFailed(f"{cause['error'] if cause else error} (rank {error.rank}; see {log})", code) from None
         if self.signals > 1:
             raise KeyboardInterrupt
         summary: dict[str, Any] = json.loads((self.store.path(stage) / SUMMARY_FILE).read_bytes())
@@ -195,7 +198,9 @@ def verify(plan: Plan) -> None:
     """Every fingerprint is what the stage's own content gives. Raises StageFailed if the plan was edited by hand."""
     for stage in plan.stages:
         if stage.fingerprint != fingerprint(stage, artefact.needs_of(plan, stage)):
-            raise StageFailed(f"the plan's stage `{stage.name}` does not match its fingerprint: plan it again", EXIT_HELD)
+            raise StageFailed(
+                f"the plan's stage `{stage.name}` does not match its fingerprint: plan it again", EXIT_HELD
+            )
 
 
 def _lineage(plan: Plan) -> bytes:

@@ -45,7 +45,9 @@ def main() -> int:
             raise TypeError(f"stage {stage_name} of kind {type(stage).__name__} needs no worker")
     except Exception as error:
         text = traceback.format_exc()
-        events.write("worker_failed", level="error", stage=stage_name, error=f"{type(error).__name__}: {error}", traceback=text)
+        events.write(
+            "worker_failed", level="error", stage=stage_name, error=f"{type(error).__name__}: {error}", traceback=text
+        )
         log = out / "logs" / f"rank_{rank:05d}.log"
         log.parent.mkdir(parents=True, exist_ok=True)
         with open(log, "a", encoding="utf-8") as file:

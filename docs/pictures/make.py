@@ -30,7 +30,11 @@ def run_in_terminal(arguments: list[str]) -> str:
     environ = {**os.environ, "COLUMNS": str(WIDTH), "TERM": "xterm-256color", "COLORTERM": "truecolor"}
     environ.pop("NO_COLOR", None)
     process = subprocess.Popen(
-        [sys.executable, "-m", "trainwright", *arguments], stdout=inner, stderr=inner, stdin=subprocess.DEVNULL, env=environ
+        [sys.executable, "-m", "trainwright", *arguments],
+        stdout=inner,
+        stderr=inner,
+        stdin=subprocess.DEVNULL,
+        env=environ,
     )
     os.close(inner)
     data = b""

@@ -1,5 +1,6 @@
 """Starts the workers of one stage on this machine through torchrun's API: one call for one process or many."""
 
+import logging
 import os
 import sys
 import uuid
@@ -26,6 +27,8 @@ def run_workers(plan: Plan, plan_file: Path, stage: str, run_folder: Path, proce
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
+    # A failed worker has said why in the run's event file; the launcher's own account adds noise, not facts.
+    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
     # Workers import nothing from the folder the user happens to stand in.
     os.environ["PYTHONSAFEPATH"] = "1"
     if plan.hardware.device == "cpu":

@@ -45,13 +45,17 @@ def _parser() -> argparse.ArgumentParser:
 
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--json", action="store_true", help="machine-readable output on stdout, and nothing else there")
-    common.add_argument("--no-color", dest="color", action="store_false", default=None, help="plain text (also NO_COLOR)")
+    common.add_argument(
+        "--no-color", dest="color", action="store_false", default=None, help="plain text (also NO_COLOR)"
+    )
     common.add_argument("-q", "--quiet", action="store_true", help="only errors and the result")
 
     settable = argparse.ArgumentParser(add_help=False)
     settable.add_argument("-s", "--set", dest="sets", metavar="A.B=VALUE", action="append", default=[],
                           help="override one value; VALUE is TOML, else a string")  # fmt: skip
-    settable.add_argument("--runs", type=Path, default=Path("runs"), metavar="DIR", help="where runs live (default: runs)")
+    settable.add_argument(
+        "--runs", type=Path, default=Path("runs"), metavar="DIR", help="where runs live (default: runs)"
+    )
 
     def verb(name: str, target: str, text: str, *parents: argparse.ArgumentParser) -> argparse.ArgumentParser:
         made = verbs.add_parser(name, parents=[common, *parents], help=text, description=text)
@@ -78,7 +82,9 @@ def _parser() -> argparse.ArgumentParser:
     plan.add_argument("-o", "--output", type=Path, metavar="FILE", help="write the plan here")
     plan.add_argument("--detailed-exitcode", action="store_true", help="10 if there is work to do")
 
-    diff = verb("diff", "verbs_compile:diff", "what differs between two specs or plans, and what that makes stale", settable)
+    diff = verb(
+        "diff", "verbs_compile:diff", "what differs between two specs or plans, and what that makes stale", settable
+    )
     diff.add_argument("old", type=Path)
     diff.add_argument("new", type=Path)
 

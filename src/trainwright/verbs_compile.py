@@ -6,6 +6,7 @@ import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -14,6 +15,9 @@ from trainwright.spec.codes import CODES
 from trainwright.spec.diagnostics import Diagnostic, has_errors
 from trainwright.spec.load import Loaded, load
 from trainwright.spec.plan import Plan, decode
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 EXIT_OK, EXIT_INVALID, EXIT_INFEASIBLE, EXIT_WORK_TO_DO = 0, 2, 3, 10
 
@@ -214,11 +218,11 @@ def tell(
         print(render.render_text(shown, loaded.sources, color=color), file=sys.stderr)
 
 
-def console(arguments: argparse.Namespace):  # type: ignore[no-untyped-def]  # rich is imported when something is shown
+def console(arguments: argparse.Namespace) -> "Console":
     from rich.console import Console
 
-    color = {} if arguments.color is None else {"no_color": not arguments.color}
-    return Console(**color, width=None if sys.stdout.isatty() else 110)
+    no_color = None if arguments.color is None else not arguments.color
+    return Console(no_color=no_color, width=None if sys.stdout.isatty() else 110)
 
 
 def plan_size(made: Plan) -> str:
@@ -237,9 +241,7 @@ def _load(path: Path, arguments: argparse.Namespace) -> Loaded:
     return load(path, arguments.sets, os.environ)
 
 
-def _compile(
-    path: Path, arguments: argparse.Namespace, *, plan_folder: Path | None = None
-) -> tuple[Loaded, Compiled]:
+def _compile(path: Path, arguments: argparse.Namespace, *, plan_folder: Path | None = None) -> tuple[Loaded, Compiled]:
     loaded = _load(path, arguments)
     return loaded, compile_spec(loaded, plan_folder=plan_folder)
 

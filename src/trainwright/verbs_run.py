@@ -33,7 +33,9 @@ def run(arguments: argparse.Namespace) -> int:
     if not arguments.yes and not _agreed():
         return 1
     root = os.path.relpath(arguments.file.resolve().parent, folder.resolve())
-    return _execute(compiled.plan, folder, root, arguments, spec=arguments.file.read_bytes(), resolved=compiled.resolved)
+    return _execute(
+        compiled.plan, folder, root, arguments, spec=arguments.file.read_bytes(), resolved=compiled.resolved
+    )
 
 
 def resume(arguments: argparse.Namespace) -> int:
@@ -71,7 +73,8 @@ def _execute(
     if missing:
         fail(f"running needs {', '.join(missing)}: pip install 'trainwright[train]'")
         return EXIT_INVALID
-    stale = _stale_sources(plan, folder / root)
+    # The run's folder may not be there yet, so its `..` are worked out on the text.
+    stale = _stale_sources(plan, Path(os.path.normpath(folder.resolve() / root)))
     if stale:
         fail(f"the text of {', '.join(f'`{name}`' for name in stale)} changed since the plan was made: plan it again")
         return _EXIT_STALE
@@ -212,7 +215,9 @@ def doctor(arguments: argparse.Namespace) -> int:
         ] or ["cpu"]
         facts["backend"] = "nccl" if torch.cuda.is_available() else "gloo"
     missing = _missing_packages()
-    facts["can run plans"] = "yes" if not missing else f"no: {', '.join(missing)} missing (pip install 'trainwright[train]')"
+    facts["can run plans"] = (
+        "yes" if not missing else f"no: {', '.join(missing)} missing (pip install 'trainwright[train]')"
+    )
     if arguments.json:
         print(json.dumps(facts, indent=2))
     else:

@@ -22,7 +22,13 @@ def plan_with(vocab_size: int) -> Plan:
         root=".",
         flops_convention="",
         hardware=Hardware(
-            name="cpu", device="cpu", nodes=1, gpus_per_node=1, memory_bytes=None, peak_flops=None, price_per_gpu_hour=None
+            name="cpu",
+            device="cpu",
+            nodes=1,
+            gpus_per_node=1,
+            memory_bytes=None,
+            peak_flops=None,
+            price_per_gpu_hour=None,
         ),
         stages=(stage,),
         estimates=(),
