@@ -30,7 +30,7 @@ def build_plan(draft: Draft) -> Plan:
     )
 
 
-def emit_plan(plan: Plan) -> bytes:
+def emit(plan: Plan) -> bytes:
     """The plan's bytes. Raises ValueError if they are not what the schema promises: a mistake of ours, not a user's."""
     data = encode(plan)
     problem = _first_problem(json.loads(data))

@@ -8,8 +8,10 @@ import sysconfig
 from dataclasses import dataclass
 from pathlib import Path
 
+from trainwright.spec.plan import SourcePlan
 from trainwright.spec.spec import Source
 
+AnySource = Source | SourcePlan
 STDLIB = "python://stdlib"
 
 # Reading all of a large corpus would make `plan` take minutes, so content is read up to this much, in the order of
@@ -35,7 +37,7 @@ def is_remote(path: str) -> bool:
     return _REMOTE.match(path) is not None and not path.startswith("python://")
 
 
-def list_files(root: Path, source: Source) -> tuple[Path, list[str]]:
+def list_files(root: Path, source: AnySource) -> tuple[Path, list[str]]:
     """The folder the files lie in and their paths in it, sorted; none if nothing matches.
 
     `include` and `exclude` are globs relative to a folder. Hidden files and `__pycache__` are no text of anybody's.
@@ -50,6 +52,14 @@ def list_files(root: Path, source: Source) -> tuple[Path, list[str]]:
         (Path(path.anchor), str(path.relative_to(path.anchor))) if path.is_absolute() else (root, str(path))
     )
     return folder, sorted(_matches(folder, (pattern,)))
+
+
+def look_at(root: Path, source: AnySource) -> Found | None:
+    """What a source holds right now; None if it is remote."""
+    if is_remote(source.path):
+        return None
+    folder, names = list_files(root, source)
+    return digest_stdlib(folder, names) if source.path == STDLIB else digest_files(folder, names)
 
 
 def digest_files(folder: Path, names: list[str]) -> Found:

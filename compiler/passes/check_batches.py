@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from trainwright.compiler.batching import choose_micro_batch
+from trainwright.compiler.chain import owner_of
 from trainwright.compiler.draft import Check, Draft
 from trainwright.compiler.nearest import either, nearest_numbers
 from trainwright.spec.diagnostics import Diagnostic
@@ -19,12 +20,15 @@ def _batches(draft: Draft, index: int) -> Iterator[Diagnostic]:
     data, sequences, length = draft.data_ranks[index], course.sequences_per_step, phase.sequence_length
     per_rank, rest = divmod(sequences, data)
     if rest:
-        near = nearest_numbers(sequences, lambda n: n % data == 0)
+        near = [n * length for n in nearest_numbers(sequences, lambda n: n % data == 0)]
+        owner = owner_of(draft.spec.phases, index, "tokens_per_step")
+        own = owner in (None, index)
         yield Diagnostic(
             "TW308",
-            f"the {sequences:,} sequences of a step are not divisible by {data:,} data-parallel ranks",
-            draft.value_at("phases", index, "tokens_per_step"),
-            f"the nearest `tokens_per_step` that work are {either(n * length for n in near)}",
+            f"the {sequences:,} sequences of a step of `{phase.name}` are not divisible by {data:,} data-parallel ranks",
+            draft.value_at("phases", index, "tokens_per_step" if own else "sequence_length"),
+            f"take `tokens_per_step` {either(near)}, or larger other axes, so that fewer ranks share the data",
+            () if owner is None or own else draft.label("its steps", "phases", owner, "tokens_per_step"),
         )
         return
     pipeline, chunks = topology.pipeline, topology.virtual_pipeline

@@ -33,7 +33,7 @@ def check_budget(draft: Draft) -> Iterator[Diagnostic]:
             ratio = duration / budget.deadline
             message = f"training is estimated at {format_seconds(duration)}, past the deadline of "
             message += format_seconds(budget.deadline)
-            yield Diagnostic("TW333", message, where, f"a cluster {ratio:.1f} times as large would do")
+            yield Diagnostic("TW333", message, where, f"a cluster {ratio:,.1f} times as large would do")
 
 
 CHECK_BUDGET = Check(check_budget, needs=("spec", "estimates", "hardware"), holds="within budget")

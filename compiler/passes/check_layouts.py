@@ -30,7 +30,7 @@ def _tensor(draft: Draft, index: int) -> Iterator[Diagnostic]:
             cure += f": {-(-size // (128 * tensor)) * 128 * tensor:,}"
         elif code == "TW303":
             cure = f"the nearest `ffn_size` that work are {either(nearest_numbers(size, lambda n: n % tensor == 0))}"
-        label = draft.label(f"{size:,}", "model", key)
+        label = draft.label(f"to be cut into {tensor:,}", "model", key)
         yield Diagnostic(code, f"`{key}` {size:,} is not divisible by `tensor` {tensor:,}", where, cure, label)
         if code == "TW302":
             return

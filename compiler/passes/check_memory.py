@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 
 from trainwright.compiler.draft import Check, Draft
+from trainwright.compiler.figures import size
 from trainwright.spec.diagnostics import Diagnostic
 from trainwright.spec.plan import PhaseStage, RankMemory
-from trainwright.spec.units import format_bytes
 
 TIGHT = 0.9  # of the capacity: context, communicators and fragmentation are not in the estimate
 
@@ -29,11 +29,11 @@ def check_memory(draft: Draft) -> Iterator[Diagnostic]:
         if fullest.total_bytes <= TIGHT * capacity:
             continue
         over = fullest.total_bytes > capacity
-        size = f"{format_bytes(fullest.total_bytes)} of the {format_bytes(capacity)} of `{draft.hardware.name}`"
+        needs = f"{size(fullest.total_bytes)} of the {size(capacity)} of `{draft.hardware.name}`"
         rank = f"pipeline rank {fullest.pipeline_rank}" if stage.layout.pipeline > 1 else "each rank"
         yield Diagnostic(
             "TW330" if over else "TW331",
-            f"phase `{stage.name}` needs {size} on {rank}: {_terms(fullest)}",
+            f"phase `{stage.name}` needs {needs} on {rank}: {_terms(fullest)}",
             draft.value_at("phases", stage.index, "name"),
             _cure(stage, fullest),
             draft.label("this card", "cluster", "gpu"),
@@ -44,7 +44,7 @@ def check_memory(draft: Draft) -> Iterator[Diagnostic]:
 def _terms(memory: RankMemory) -> str:
     sizes = {name: getattr(memory, key) for key, name in _TERMS.items()}
     largest = sorted(sizes, key=lambda name: -sizes[name])
-    return ", ".join(f"{name} {format_bytes(sizes[name])}" for name in largest if sizes[name])
+    return ", ".join(f"{name} {size(sizes[name])}" for name in largest if sizes[name])
 
 
 def _cure(stage: PhaseStage, memory: RankMemory) -> str:

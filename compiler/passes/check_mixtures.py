@@ -51,7 +51,8 @@ def _named(draft: Draft) -> Iterator[tuple[KeyPath, str]]:
 
 def _cycles(draft: Draft) -> Iterator[Diagnostic]:
     """One report a cycle, at the weight that closes it."""
-    mixtures = draft.spec.data.mixtures
+    sources = draft.spec.data.sources  # a name of both was reported already
+    mixtures = {name: weights for name, weights in draft.spec.data.mixtures.items() if name not in sources}
     done: set[str] = set()
 
     def walk(name: str, chain: tuple[str, ...]) -> Iterator[Diagnostic]:

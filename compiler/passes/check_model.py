@@ -29,7 +29,7 @@ def check_model(draft: Draft) -> Iterator[Diagnostic]:
             draft.label(f"{model.heads:,} query heads", "model", "heads"),
         )
     head_size = model.head_size or model.hidden_size // model.heads
-    if head_size % 2:
+    if head_size % 2 and (model.head_size or model.hidden_size % model.heads == 0):
         yield Diagnostic(
             "TW203",
             f"a head of size {head_size:,} is odd, but RoPE turns its values in pairs",

@@ -91,7 +91,9 @@ def _curve(draft: Draft, path: KeyPath, rate: LearningRate, length: int | None) 
         yield Diagnostic("TW246", message, where, 'write it in steps, for example "2000 steps"')
     elif length is not None and warmup.steps >= length:
         message = f"a warm-up of {warmup.steps:,} steps leaves nothing of a curve of {length:,}"
-        cure = f"a hundredth is usual: {max(1, length // 100):,} steps" if length > 1 else "train for more steps"
+        cure = (
+            f"a hundredth is usual: {length // 100:,} steps" if length >= 200 else "shorten it, or train for more steps"
+        )
         yield Diagnostic("TW244", message, where, cure)
 
 

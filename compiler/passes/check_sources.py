@@ -14,8 +14,7 @@ def check_sources(draft: Draft) -> Iterator[Diagnostic]:
             message = f"`{source.path}` is not a source of text that Python has"
             yield Diagnostic("TW224", message, where, f'write "{STDLIB}"')
         elif not is_remote(source.path):
-            folder, names = list_files(draft.root, source)
-            if names:
+            if list_files(draft.root, source)[1]:
                 continue
             path = draft.root / source.path
             if path.exists():
@@ -23,7 +22,7 @@ def check_sources(draft: Draft) -> Iterator[Diagnostic]:
                 message = f"no file of `{source.path}` is left" + (f" by {globs}" if globs else ": the folder is empty")
             else:
                 message = f"nothing matches `{source.path}`"
-            yield Diagnostic("TW224", message, where, f"relative paths start at the spec's folder, `{folder.name}`")
+            yield Diagnostic("TW224", message, where, "relative paths start at the spec's folder")
 
 
 CHECK_SOURCES = Check(check_sources, needs=("spec",), holds="sources are there")

@@ -1,8 +1,10 @@
 """What the sources that some stage reads hold right now."""
 
+from pathlib import Path
+
 from trainwright.compiler.draft import Draft, Pass
-from trainwright.compiler.sources import STDLIB, digest_files, digest_stdlib, is_remote, list_files
-from trainwright.spec.plan import SourcePlan
+from trainwright.compiler.sources import digest_files, is_remote, look_at
+from trainwright.spec.plan import IngestStage, Plan, SourcePlan
 from trainwright.spec.spec import Source
 
 
@@ -21,11 +23,19 @@ def digest_sources(draft: Draft) -> None:
         draft.tokenizer_digest = digest_files(file.parent, [file.name]).digest
 
 
+def stale_sources(plan: Plan, root: Path) -> list[str]:
+    """The sources of a plan whose text is no longer what it was when the plan was made; `root` is the spec's folder."""
+    sources = [source for stage in plan.stages if isinstance(stage, IngestStage) for source in stage.sources]
+    stale = []
+    for source in sources:
+        found = look_at(root, source)
+        if found is not None and found.digest != source.digest:
+            stale.append(source.name)
+    return stale
+
+
 def _plan(draft: Draft, name: str, source: Source) -> SourcePlan:
-    found = None
-    if not is_remote(source.path):
-        folder, names = list_files(draft.root, source)
-        found = digest_stdlib(folder, names) if source.path == STDLIB else digest_files(folder, names)
+    found = look_at(draft.root, source)
     return SourcePlan(
         name=name,
         path=source.path,

@@ -1,0 +1,278 @@
+"""A plan, and the difference of two, as tables for a terminal of 100 columns, and as JSON."""
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from trainwright.compiler.changes import show
+from trainwright.compiler.cost.time import bubble
+from trainwright.compiler.diff import Difference, Figure
+from trainwright.compiler.draw import describe
+from trainwright.compiler.figures import flops, rounded, size
+from trainwright.compiler.review import Verdict
+from trainwright.spec.plan import Estimate, Layout, PhaseStage, Plan, RankMemory
+from trainwright.spec.units import format_count, format_seconds
+
+_ACTION_STYLES = {"run": "bold cyan", "resume": "bold yellow", "reuse": "green"}
+_STATE_STYLES = {"stale": "bold yellow", "added": "bold cyan", "removed": "red", "moved": "magenta", "same": "green"}
+UNKNOWN = "–"
+OURS = "ours"
+
+
+def present_plan(plan: Plan, verdicts: Sequence[Verdict], console: Console) -> None:
+    """The whole plan: summary, stages, phases, memory, time, assumptions, notices."""
+    console.print(_summary(plan))
+    console.print(_stages(plan, verdicts))
+    console.print(_phases(plan))
+    console.print(_memory(plan))
+    console.print(_time(plan))
+    if plan.assumptions:
+        console.print(_assumptions(plan))
+    for notice in plan.notices:
+        mark = Text("blocks run: " if notice.blocks else "note: ", style="bold red" if notice.blocks else "bold")
+        console.print(mark + Text(f"{notice.key}: {notice.message}"), soft_wrap=False)
+    console.print(_closing(verdicts))
+
+
+def plan_to_json(plan: Plan, verdicts: Sequence[Verdict]) -> dict[str, Any]:
+    """The plan's own fields, and `verdicts`: what executing it here would do."""
+    document: dict[str, Any] = msgspec.to_builtins(plan, order="deterministic")
+    document["verdicts"] = [
+        {"stage": verdict.stage, "action": verdict.action, "reason": verdict.reason, "step": verdict.step}
+        for verdict in verdicts
+    ]
+    return document
+
+
+def present_diff(difference: Difference, console: Console) -> None:
+    """What differs, or one line that nothing does."""
+    if difference.empty:
+        console.print("no difference")
+        return
+    table = _table("Stages")
+    table.add_column("stage", no_wrap=True)
+    table.add_column("state")
+    table.add_column("why and what", overflow="fold")
+    for stage in difference.stages:
+        lines = [stage.reason, *(f"{change.key}  {show(change.old)} -> {show(change.new)}" for change in stage.changes)]
+        state = Text(stage.state, style=_STATE_STYLES[stage.state])
+        table.add_row(stage.stage, state, escape("\n".join(line for line in lines if line)))
+    console.print(table)
+    for change in difference.general:
+        console.print(escape(str(change)))
+    figures = _table("Figures")
+    for name in ("figure", "older", "newer", "difference"):
+        figures.add_column(name, justify="left" if name == "figure" else "right")
+    for figure in difference.figures:
+        figures.add_row(figure.name, _figure(figure, figure.old), _figure(figure, figure.new), _relative(figure))
+    console.print(figures)
+
+
+# --- pieces of a plan ------------------------------------------------------------------------------------------------
+
+
+def _table(title: str) -> Table:
+    return Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+
+
+def _summary(plan: Plan) -> Text:
+    phases = _phase_stages(plan)
+    model = phases[0].model
+    hardware = plan.hardware
+    devices = hardware.nodes * hardware.gpus_per_node
+    what = "process" if hardware.device == "cpu" else "GPU"
+    machines = f"{hardware.nodes:,} x {hardware.gpus_per_node:,} {hardware.name}" if devices > 1 else hardware.name
+    tokens = sum(phase.tokens for phase in phases)
+    lines = [
+        (plan.name, "bold"),
+        (f"{model.parameters:,} parameters ", ""),
+        (f"({model.layers} layers, hidden {model.hidden_size:,}, {model.heads}/{model.kv_heads} heads, ", "dim"),
+        (f"MLP {model.ffn_size:,}, vocabulary {model.vocab_size:,})", "dim"),
+        (f"{rounded(tokens)} tokens in {len(phases)} phase{_s(len(phases))}, {phases[0].precision}", ""),
+        (f"{machines}: {devices:,} {what}{'es' if what == 'process' and devices > 1 else _s(devices, what)}", ""),
+    ]
+    text = Text()
+    for part, style in (lines[0], ("\n", ""), *lines[1:4], ("\n", ""), lines[4], (", on ", ""), lines[5]):
+        text.append(part, style=style)
+    return text
+
+
+def _s(count: int, what: str = "") -> str:
+    return "" if count == 1 or what == "process" else "s"
+
+
+def _stages(plan: Plan, verdicts: Sequence[Verdict]) -> Table:
+    table = _table("Stages")
+    table.add_column("stage", no_wrap=True)
+    table.add_column("does", overflow="fold")
+    table.add_column("will", no_wrap=True)
+    table.add_column("because", overflow="fold")
+    said = {verdict.stage: verdict for verdict in verdicts}
+    for stage in plan.stages:
+        verdict = said[stage.name]
+        action = Text(verdict.action, style=_ACTION_STYLES[verdict.action])
+        table.add_row(stage.name, escape(describe(stage)), action, escape(verdict.reason))
+    return table
+
+
+def _phases(plan: Plan) -> Table:
+    table = _table("Phases")
+    for name in ("phase", "tokens", "steps", "tokens/step", "sequence", "RoPE base", "learning rate"):
+        table.add_column(name, justify="left" if name == "phase" else "right", no_wrap=True)
+    table.add_column("layout", overflow="fold")
+    for phase in _phase_stages(plan):
+        table.add_row(
+            phase.name,
+            rounded(phase.tokens),
+            f"{phase.steps:,}",
+            format_count(phase.tokens_per_step),
+            f"{phase.sequence_length:,}",
+            f"{phase.rope_base:,.0f}",
+            _learning_rate(phase),
+            _layout(phase.layout),
+        )
+    return table
+
+
+def _learning_rate(phase: PhaseStage) -> str:
+    """`peak -> final`, or where on a curve that an earlier phase began this phase starts."""
+    rate = phase.learning_rate
+    if rate.offset:
+        return f"on from {rate.offset:,}"
+    return f"{rate.peak:g} → {rate.final:g}" if rate.decay != "constant" else f"{rate.peak:g}"
+
+
+def _layout(layout: Layout) -> str:
+    axes = {"TP": layout.tensor, "PP": layout.pipeline, "VPP": layout.virtual_pipeline, "CP": layout.context}
+    parts = [f"{name}{size}" for name, size in axes.items() if size > 1]
+    parts.append(f"DP{layout.data}")
+    if layout.sequence_parallel:
+        parts.append("SP")
+    if layout.zero and layout.data > 1:
+        parts.append(f"ZeRO-1/{layout.zero_group}")
+    if layout.recompute != "none":
+        parts.append(f"recompute {layout.recompute}")
+    return f"{' '.join(parts)}, {layout.micro_batches} x {layout.micro_batch} seq"
+
+
+def _memory(plan: Plan) -> Table:
+    table = _table("Memory per rank (model states exact; activations and logits rough)")
+    for name in ("phase", "rank", "weights", "gradients", "optimizer", "activations", "logits", "total", "card"):
+        table.add_column(name, justify="left" if name == "phase" else "right", no_wrap=True)
+    for estimate in plan.estimates:
+        for place, memory in enumerate(estimate.memory):
+            rank = f"pp {memory.pipeline_rank}" if len(estimate.memory) > 1 else "each"
+            table.add_row(estimate.stage if place == 0 else "", rank, *_sizes(memory), _share(memory, estimate))
+    return table
+
+
+def _sizes(memory: RankMemory) -> list[str]:
+    exact = (memory.parameters_bytes, memory.gradients_bytes, memory.optimizer_bytes)
+    rough = (memory.activations_bytes, memory.logits_bytes)
+    sizes = [size(each) for each in exact] + [f"~{size(each)}" if each else UNKNOWN for each in rough]
+    return [*sizes, f"~{size(memory.total_bytes)}"]
+
+
+def _share(memory: RankMemory, estimate: Estimate) -> str:
+    return UNKNOWN if estimate.capacity_bytes is None else f"{memory.total_bytes / estimate.capacity_bytes:.0%}"
+
+
+def _time(plan: Plan) -> Table:
+    table = _table("Compute (FLOPs exact; time, MFU and cost rough: 10 to 20 %)")
+    for name in ("phase", "FLOPs/token", "bubble", "step", "tokens/s", "MFU", "time", "GPU-hours", "cost"):
+        table.add_column(name, justify="left" if name == "phase" else "right", no_wrap=True)
+    layouts = {phase.name: phase.layout for phase in _phase_stages(plan)}
+    for estimate in plan.estimates:
+        table.add_row(
+            estimate.stage,
+            flops(estimate.model_flops_per_token),
+            f"{bubble(layouts[estimate.stage]):.1%}",
+            *_times(estimate),
+        )
+    known = [estimate for estimate in plan.estimates if estimate.duration_s is not None]
+    if known and len(known) == len(plan.estimates) > 1:
+        table.add_section()
+        costs = [estimate.cost for estimate in known if estimate.cost is not None]
+        table.add_row(
+            "all",
+            *[""] * 5,
+            f"~{format_seconds(sum(estimate.duration_s or 0.0 for estimate in known))}",
+            f"~{sum(estimate.gpu_hours or 0.0 for estimate in known):,.0f}",
+            f"~{sum(costs):,.0f}" if costs else UNKNOWN,
+        )
+    where = "no peak is known of this device, so no time" if not known else None
+    table.caption = "; ".join(part for part in (plan.flops_convention, where) if part)
+    table.caption_justify = "left"
+    return table
+
+
+def _times(estimate: Estimate) -> list[str]:
+    if estimate.step_time_s is None or estimate.duration_s is None:
+        return [UNKNOWN] * 6
+    return [
+        f"~{format_seconds(estimate.step_time_s)}",
+        f"~{estimate.tokens_per_s or 0:,.0f}",
+        f"~{estimate.mfu or 0:.0%}",
+        f"~{format_seconds(estimate.duration_s)}",
+        f"~{estimate.gpu_hours or 0:,.0f}",
+        UNKNOWN if estimate.cost is None else f"~{estimate.cost:,.0f}",
+    ]
+
+
+def _assumptions(plan: Plan) -> Table:
+    """Where nobody wrote a value. Plain defaults of ours are counted only: `show` lists every one."""
+    table = _table("Assumed")
+    table.add_column("key", no_wrap=True)
+    table.add_column("value", justify="right", no_wrap=True)
+    table.add_column("because", overflow="fold")
+    told: dict[tuple[str, str], list[str]] = {}
+    for each in plan.assumptions:
+        if each.why != OURS:
+            told.setdefault((re.sub(r"\[\d+\]", "[]", each.key), each.why), []).append(each.value)
+    for (key, why), values in told.items():
+        shown = values[0] if len(set(values)) == 1 else ", ".join(values)
+        table.add_row(escape(key), escape(shown), escape(why))
+    rest = [each.key for each in plan.assumptions if each.why == OURS]
+    if rest:
+        table.caption = f"and {len(rest)} defaults of ours: {', '.join(rest)}"
+        table.caption_justify = "left"
+    return table
+
+
+def _closing(verdicts: Sequence[Verdict]) -> str:
+    counts = {action: sum(verdict.action == action for verdict in verdicts) for action in _ACTION_STYLES}
+    if counts["run"] + counts["resume"] == 0:
+        return "Nothing to do: every stage has its result."
+    return "Plan: " + ", ".join(f"{count} to {action}" for action, count in counts.items() if count) + "."
+
+
+# --- words for figures -----------------------------------------------------------------------------------------------
+
+
+def _phase_stages(plan: Plan) -> list[PhaseStage]:
+    return [stage for stage in plan.stages if isinstance(stage, PhaseStage)]
+
+
+def _figure(figure: Figure, value: float | None) -> str:
+    if value is None:
+        return UNKNOWN
+    if figure.unit == "bytes":
+        return size(value)
+    if figure.unit == "s":
+        return format_seconds(value)
+    return f"{value:,.0f}"
+
+
+def _relative(figure: Figure) -> str:
+    if figure.old is None or figure.new is None:
+        return UNKNOWN
+    if figure.old == figure.new:
+        return "="
+    return f"{(figure.new - figure.old) / figure.old:+.1%}" if figure.old else "new"
