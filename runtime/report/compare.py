@@ -17,11 +17,12 @@ class Figure:
     planned: float | None
     measured: float | None
     show: Callable[[float | None], str]
+    final: bool = True  # False: the phase is not done, and this grows until it is
 
     @property
     def error_pct(self) -> float | None:
-        """By how much the plan missed: (planned - measured) / measured."""
-        if self.planned is None or not self.measured:
+        """By how much the plan missed: (planned - measured) / measured; None if that cannot be said yet."""
+        if self.planned is None or not self.measured or not self.final:
             return None
         return (self.planned - self.measured) / self.measured * 100
 
@@ -80,6 +81,7 @@ def as_rows(facts: RunFacts) -> list[dict[str, object]]:
 
 def _figures(facts: RunFacts, stage: PhaseStage, estimate: Estimate | None, curve: Curve) -> tuple[Figure, ...]:
     world = stage.layout.world_size
+    done = facts.stage(stage.name).finished is not None
     step_ms = _median(curve, "perf/step_time_ms")
     tgs = _median(curve, "perf/tgs")
     tflops = _median(curve, "perf/tflops_per_gpu")
@@ -89,8 +91,10 @@ def _figures(facts: RunFacts, stage: PhaseStage, estimate: Estimate | None, curv
     parameters = facts.stage(stage.name).summary.get("parameters")
     peaks = [value for _, value in curve.values("memory/max_active_gb")]
     return (
-        Figure("steps", stage.steps, curve.rows[-1]["step"] if curve.rows else None, quantity.count),
-        Figure("tokens", stage.steps * stage.tokens_per_step, _last(curve, "train/consumed_tokens"), quantity.count),
+        Figure("steps", stage.steps, curve.rows[-1]["step"] if curve.rows else None, quantity.count, done),
+        Figure(
+            "tokens", stage.steps * stage.tokens_per_step, _last(curve, "train/consumed_tokens"), quantity.count, done
+        ),
         Figure("parameters", stage.model.parameters, parameters if is_number(parameters) else None, quantity.count),
         Figure(
             "step time",

@@ -103,10 +103,7 @@ def _progress(folder: Path, stage: PhaseStage, curve: Curve) -> str:
 def _blow_up(curve: Curve) -> str:
     """From where on the loss is NaN or infinite; empty if it never was."""
     finite = {step for step, _ in curve.values("train/loss")}
-    steps = (
-        row["step"] for row in curve.rows if isinstance(row.get("train/loss"), float) and row["step"] not in finite
-    )
-    first = next(steps, None)
+    first = next((row["step"] for row in curve.rows if "train/loss" in row and row["step"] not in finite), None)
     return f"the loss is not finite from step {first:,} on" if first is not None else ""
 
 

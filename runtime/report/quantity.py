@@ -62,6 +62,14 @@ def number(value: float | None, digits: int = 3) -> str:
     return MISSING if value is None else f"{value:,.{digits}f}"
 
 
+def error(value_pct: float | None) -> str:
+    """`+20 %`, `−3 %`, `0 %`; nothing where there is nothing to compare."""
+    if value_pct is None:
+        return ""
+    whole = round(value_pct)
+    return f"{whole:+,d} %".replace("-", "−") if whole else "0 %"
+
+
 def rate(value: float) -> str:
     """A learning rate as specs write it: `3e-4`, `2.5e-5`, `0`."""
     if value == 0:

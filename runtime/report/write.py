@@ -33,6 +33,7 @@ def render(facts: RunFacts) -> str:
         count=quantity.count,
         size=quantity.size,
         duration=quantity.duration,
+        error=quantity.error,
         instant=quantity.instant,
         number=quantity.number,
         rate=quantity.rate,

@@ -7,7 +7,7 @@ import pytest
 from trainwright.runtime.report.charts import Axis, Chart, Mark, Series, draw, line_class, thin
 from trainwright.runtime.report.facts import StageFacts
 from trainwright.runtime.report.graph import draw_graph, layers
-from trainwright.runtime.report.quantity import count, duration, linear_ticks, log_ticks, rate, short, size
+from trainwright.runtime.report.quantity import count, duration, error, linear_ticks, log_ticks, rate, short, size
 
 
 def chart(*series: Series, **changes) -> Chart:
@@ -86,7 +86,8 @@ def test_thinning_keeps_the_ends_and_every_spike() -> None:
 
 @pytest.mark.parametrize(
     ("low", "high", "target", "ticks"),
-    [(0, 100, 5, [0, 20, 40, 60, 80, 100]), (0, 0.0031, 4, [0, 0.001, 0.002, 0.003]), (2.2, 2.9, 4, [2.2, 2.4, 2.6, 2.8])],
+    [(0, 100, 5, [0, 20, 40, 60, 80, 100]), (0, 0.0031, 4, [0, 0.001, 0.002, 0.003]), 
+     (2.2, 2.9, 4, [2.2, 2.4, 2.6, 2.8])],
 )  # fmt: skip
 def test_linear_ticks(low: float, high: float, target: int, ticks: list[float]) -> None:
     assert linear_ticks(low, high, target) == pytest.approx(ticks)
@@ -116,6 +117,7 @@ def test_quantities() -> None:
     assert [duration(s) for s in (0.004, 2.5, 42, 252, 11_100, 1_051_200)] == [
         "4.0 ms", "2.5 s", "42 s", "4 min 12 s", "3 h 05 min", "12 d 4 h",
     ]  # fmt: skip
+    assert [error(pct) for pct in (20.4, -3.2, 0.2, None)] == ["+20 %", "−3 %", "0 %", ""]
     assert [rate(value) for value in (3e-4, 2.5e-5, 0)] == ["3e-4", "2.5e-5", "0"]
     assert [short(value) for value in (480_000, 1_889_110_016, 0.25, 0)] == ["480K", "1.89B", "0.25", "0"]
 

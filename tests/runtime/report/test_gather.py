@@ -1,6 +1,7 @@
 """What a run's folder is read as, whatever is missing from it or broken in it."""
 
 import fcntl
+import subprocess
 import sys
 from pathlib import Path
 
@@ -180,9 +181,15 @@ def test_plain_data_is_small_and_the_comparison_has_a_row_a_figure(run) -> None:
     assert rows["short", "tokens/s"]["measured"] == pytest.approx(2 * (20_000 - 8000 / 60.5), rel=1e-4)
 
 
-def test_reading_a_run_needs_no_torch() -> None:
-    import subprocess
+def test_a_phase_that_is_not_done_is_not_blamed_for_its_missing_steps(run) -> None:
+    run.begin("short")
+    run.metrics("short", 57)
+    rows = {(row["stage"], row["figure"]): row for row in as_rows(gather(run.folder))}
+    assert (rows["short", "steps"]["measured"], rows["short", "steps"]["error_pct"]) == (57, None)
+    assert rows["short", "step time"]["error_pct"] == pytest.approx(20.0)
 
+
+def test_reading_a_run_needs_no_torch() -> None:
     code = "import sys, trainwright.runtime.report.gather; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
