@@ -7,7 +7,8 @@ CUDA device it leaves torch as it is. Call it before anything of `trainwright.ru
 import functools
 import importlib
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Literal
 
 import torch
@@ -39,6 +40,15 @@ _EXPECTED = (
     "The following imports from `dynamic_context.py` will be removed",
     "The 'megatron.core.transformer.custom_layers.transformer_engine'",
     "`torch.jit.script",
+)
+
+# What Megatron-core provokes while it trains, saves and loads; all of it is its own.
+_EXPECTED_IN_USE = (
+    "`torch.distributed",  # names that torch 2.13 calls deprecated
+    "The .grad attribute of a Tensor that is not a leaf",  # its sharded optimizer zeroes gradients of views
+    "TypedStorage is deprecated",
+    "`load_state_dict` is deprecated",
+    "`_sharded_tensor` will be deprecated",
 )
 
 _installed = False
@@ -77,6 +87,15 @@ def install() -> None:
         layers = importlib.import_module("megatron.core.tensor_parallel.layers")
         layers.linear_with_grad_accumulation_and_async_allreduce.warned = True
     _installed = True
+
+
+@contextmanager
+def expected_warnings() -> Iterator[None]:
+    """Inside the block, the warnings that Megatron-core is known to provoke in use are not shown."""
+    with warnings.catch_warnings():
+        for message in _EXPECTED_IN_USE:
+            warnings.filterwarnings("ignore", message)
+        yield
 
 
 class _Inert:

@@ -24,6 +24,7 @@ from megatron.core.transformer import ModuleSpec, TransformerConfig
 from megatron.core.transformer.attention import SelfAttention, SelfAttentionSubmodules
 from megatron.core.transformer.enums import AttnMaskType
 from megatron.core.transformer.mlp import MLP, MLPSubmodules
+from megatron.core.transformer.module import MegatronModule
 from megatron.core.transformer.transformer_block import TransformerBlockSubmodules, get_num_layers_to_build
 from megatron.core.transformer.transformer_layer import TransformerLayer, TransformerLayerSubmodules
 from torch import Tensor, nn
@@ -99,9 +100,8 @@ class RmsNorm(nn.Module):
         return rms_norm(x, self.weight, self.eps)
 
 
-class SwiGlu(nn.Module):
-    def __init__(self, config: TransformerConfig) -> None:
-        super().__init__()
+class SwiGlu(MegatronModule):  # type: ignore[misc]
+    """SwiGLU as a module of Megatron's: its MLP asks each of its parts for a sharded state."""
 
     def forward(self, x: Tensor) -> Tensor:
         return swiglu(x)

@@ -22,7 +22,6 @@ def wrap(chunks: list[GPTModel], layout: Layout) -> list[DistributedDataParallel
         config = DistributedDataParallelConfig(
             grad_reduce_in_fp32=True,
             use_distributed_optimizer=sharded(layout),
-            num_distributed_optimizer_instances=layout.data // layout.zero_group if sharded(layout) else 1,
         )
         wrapped.append(DistributedDataParallel(chunk.config, config, chunk, disable_bucketing=index > 0))
         chunk.config.finalize_model_grads_func = finalize_model_grads

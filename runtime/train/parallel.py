@@ -32,6 +32,10 @@ def initialize(
         raise UnsupportedLayoutError(
             f"context parallelism is not built yet, but the layout asks for context = {layout.context}"
         )
+    if layout.zero == 1 and layout.zero_group != layout.data:
+        raise UnsupportedLayoutError(
+            f"the optimizer is sharded over the whole data axis ({layout.data}), not yet over groups of {layout.zero_group}"
+        )
     if not distributed.is_initialized():
         distributed.init_process_group(
             host.backend(),
@@ -48,7 +52,6 @@ def initialize(
         tensor_model_parallel_size=layout.tensor,
         pipeline_model_parallel_size=layout.pipeline,
         virtual_pipeline_model_parallel_size=layout.virtual_pipeline if layout.virtual_pipeline > 1 else None,
-        num_distributed_optimizer_instances=layout.data // layout.zero_group if layout.zero else 1,
         create_gloo_process_groups=False,
     )
     # Megatron's random states must exist; nothing draws from them: there is no dropout, and weights come from `initial`.

@@ -97,16 +97,17 @@ def train_step(
     sources: int,
 ) -> tuple[StepSums, float]:
     """The parameters are updated; this rank's sums and the global gradient norm before clipping."""
-    for chunk in chunks:
-        chunk.zero_grad_buffer()
-    optimizer.zero_grad()
-    results = _run(chunks, micro_batches, sources, forward_only=False)
-    _, gradient_norm, _ = optimizer.step()
-    return results, float(gradient_norm)
+    with host.expected_warnings():
+        for chunk in chunks:
+            chunk.zero_grad_buffer()
+        optimizer.zero_grad()
+        sums = _forward_backward(chunks, micro_batches, sources)
+        _, gradient_norm, _ = optimizer.step()
+    return sums, float(gradient_norm)
 
 
-def _run(
-    chunks: list[DistributedDataParallel], micro_batches: list[MicroBatch], sources: int, *, forward_only: bool
+def _forward_backward(
+    chunks: list[DistributedDataParallel], micro_batches: list[MicroBatch], sources: int
 ) -> StepSums:
     batch, length = micro_batches[0].tokens_BS.shape
     iterators = [iter(micro_batches) for _ in chunks]
@@ -117,7 +118,7 @@ def _run(
         num_microbatches=len(micro_batches),
         seq_length=length,
         micro_batch_size=batch,
-        forward_only=forward_only,
+        forward_only=False,
     )
     sums_2K = torch.zeros(2, sources, dtype=torch.float64, device=host.device())
     if parallel_state.get_tensor_model_parallel_rank() == 0:
