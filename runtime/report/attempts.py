@@ -52,12 +52,14 @@ class Attempts:
     def troubles(self) -> tuple[Trouble, ...]:
         """Everything of level error that the newest attempt says: workers first, who know the cause, each in its turn.
 
-        What several ranks say in the same words is told once.
+        What several ranks say in the same words is told once, and what the executor says after a worker not again.
         """
         errors = [event for event in self.newest if event.get("level") == "error"]
-        told: dict[tuple[object, ...], list[Event]] = {}
+        told: dict[tuple[object, str], list[Event]] = {}
         for event in sorted(errors, key=lambda event: event.get("rank") is None):
-            told.setdefault((event.get("rank") is None, event.get("stage"), _sentence(event)), []).append(event)
+            stage, sentence = event.get("stage"), _sentence(event)
+            repeats = (key for key in told if key[0] == stage and sentence.startswith(key[1]))
+            told.setdefault(next(repeats, (stage, sentence)), []).append(event)
         return tuple(_trouble(events) for events in told.values())
 
 

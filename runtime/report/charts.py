@@ -102,12 +102,11 @@ def draw(chart: Chart, width: int, height: int, css: str) -> Markup:
         *(_mark(mark, row, x_axis, height - _BOTTOM, width) for mark, row in zip(chart.marks, rows, strict=True)),
         *(_line(series, index, x_axis, y_axis) for index, series in reversed(list(enumerate(chart.series)))),
     ]
-    kind = "log" if y_axis.log else "linear"
     frame = f"{x_axis.start:g} {x_axis.end:g} {y_axis.start:g} {y_axis.end:g}"
     return Markup(
-        '<svg class="chart {}" viewBox="0 0 {} {}" role="img" aria-label="{}" data-frame="{}" data-x="{:g} {:g}" '
-        'data-y="{:.9g} {:.9g}" data-scale="{}">{}</svg>'
-    ).format(css, width, height, chart.title, frame, x_axis.low, x_axis.high, low, high, kind, Markup("").join(parts))
+        '<svg class="chart {}" viewBox="0 0 {} {}" role="img" aria-label="{}" data-frame="{}" data-x="{:.9g} {:.9g}">'
+        "{}</svg>"
+    ).format(css, width, height, chart.title, frame, x_axis.low, x_axis.high, Markup("").join(parts))
 
 
 def line_class(index: int) -> str:
@@ -118,7 +117,7 @@ def line_class(index: int) -> str:
 
 
 def thin(piece: Sequence[Point]) -> tuple[Point, ...]:
-    """At most 1,200 points: of each of 600 equal buckets the lowest and the highest, so that no spike is lost."""
+    """Some 1,200 points at most: of each of 600 equal buckets the lowest and the highest, so that no spike is lost."""
     if len(piece) <= 2 * _BUCKETS:
         return tuple(piece)
     kept: list[Point] = [piece[0]]

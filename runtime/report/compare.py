@@ -64,21 +64,6 @@ def compare(facts: RunFacts) -> list[PhaseFigures]:
     ]
 
 
-def as_rows(facts: RunFacts) -> list[dict[str, object]]:
-    """The comparison as plain data, a row a figure."""
-    return [
-        {
-            "stage": phase.stage.name,
-            "figure": figure.name,
-            "planned": figure.planned,
-            "measured": figure.measured,
-            "error_pct": figure.error_pct,
-        }
-        for phase in compare(facts)
-        for figure in phase.figures
-    ]
-
-
 def _figures(facts: RunFacts, stage: PhaseStage, estimate: Estimate | None, curve: Curve) -> tuple[Figure, ...]:
     world = stage.layout.world_size
     done = facts.stage(stage.name).finished is not None

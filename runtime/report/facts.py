@@ -1,8 +1,7 @@
-"""What is known about a run, as plain data: filled by `gather`, shown by `write_report`, printed by `report --json`."""
+"""What is known about a run, as plain data: filled by `gather`, shown by `write_report`, printed by `plain`."""
 
 from typing import Any, Literal
 
-import msgspec
 from msgspec import Struct
 
 from trainwright.spec.plan import Plan
@@ -58,6 +57,18 @@ class LogTail(Fact, kw_only=True, frozen=True):
     lines: tuple[str, ...]
 
 
+class Lineage(Fact, kw_only=True, frozen=True):
+    """What the newest attempt was made with: the executor's `lineage.json`."""
+
+    trainwright: str | None = None
+    python: str | None = None
+    platform: str | None = None
+    host: str | None = None
+    cores: int | None = None
+    command: tuple[str, ...] = ()
+    packages: dict[str, str] = {}
+
+
 class SourceFacts(Fact, kw_only=True, frozen=True):
     """One source of text on its way through ingest and tokenise; None where a stage has not said yet."""
 
@@ -108,7 +119,7 @@ class RunFacts(Fact, kw_only=True, frozen=True):
     wall_s: float | None  # of all attempts together
     exit_code: int | None
     plan: Plan
-    lineage: dict[str, Any]
+    lineage: Lineage
     spec: str | None
     stages: tuple[StageFacts, ...]
     curves: tuple[Curve, ...]
@@ -130,10 +141,3 @@ class RunFacts(Fact, kw_only=True, frozen=True):
 def is_number(value: object) -> bool:
     """True for a finite number; false for booleans, text, NaN and infinities."""
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < float("inf")
-
-
-def plain(facts: RunFacts) -> dict[str, Any]:
-    """The facts as JSON can hold them; of the curves only the newest row, the rest is in `metrics.jsonl`."""
-    data: dict[str, Any] = msgspec.to_builtins(facts)
-    data["curves"] = [{"stage": curve.stage, "last": curve.rows[-1] if curve.rows else None} for curve in facts.curves]
-    return data

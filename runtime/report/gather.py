@@ -6,7 +6,7 @@ from pathlib import Path
 import msgspec
 
 from trainwright.runtime.report.attempts import Attempts, Event, read_attempts, run_state, stage_state
-from trainwright.runtime.report.facts import Curve, LogTail, RunFacts, StageFacts
+from trainwright.runtime.report.facts import Curve, Lineage, LogTail, RunFacts, StageFacts
 from trainwright.runtime.report.files import Files
 from trainwright.runtime.report.results import read_curve, read_samples, read_scores, read_sources
 from trainwright.spec import artefact
@@ -41,7 +41,7 @@ def gather(folder: Path) -> RunFacts:
         wall_s=attempts.wall_s,
         exit_code=exit_code if isinstance(exit_code, int) else None,
         plan=plan,
-        lineage=files.table(folder / "lineage.json"),
+        lineage=files.read(folder / "lineage.json", _lineage) or Lineage(),
         spec=files.read(folder / "spec.toml", lambda data: data.decode()),
         stages=stages,
         curves=tuple(curves.values()),
@@ -62,6 +62,10 @@ def _plan(folder: Path) -> Plan:
         raise NoRun(f"{folder} is not a run: there is no plan.json in it") from None
     except msgspec.DecodeError as error:
         raise NoRun(f"{path} is not a plan of this version: {error}") from None
+
+
+def _lineage(data: bytes) -> Lineage:
+    return msgspec.json.decode(data, type=Lineage)
 
 
 def _stage_facts(files: Files, stage: AnyStage, attempts: Attempts, curves: dict[str, Curve]) -> StageFacts:

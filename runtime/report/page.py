@@ -2,14 +2,13 @@
 
 import json
 import shlex
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from markupsafe import Markup
 
 from trainwright.runtime.report.charts import Chart, draw, line_class
-from trainwright.runtime.report.compare import PhaseFigures, compare
+from trainwright.runtime.report.compare import compare
 from trainwright.runtime.report.curves import loss_chart, small_charts
 from trainwright.runtime.report.facts import RunFacts, Score
 from trainwright.runtime.report.graph import SIGNS, draw_graph
@@ -56,7 +55,6 @@ class HeldOutRow:
 def context(facts: RunFacts) -> dict[str, Any]:
     """All names that the template uses."""
     loss = loss_chart(facts)
-    comparisons = compare(facts)
     return {
         "facts": facts,
         "plan": facts.plan,
@@ -66,8 +64,7 @@ def context(facts: RunFacts) -> dict[str, Any]:
             draw_graph(facts.stages, WIDE, "wide", down=False),
             draw_graph(facts.stages, 360, "narrow", down=True),
         ],
-        "comparisons": comparisons,
-        "figure_names": figure_names(comparisons),
+        "comparisons": compare(facts),
         "loss": figure(loss, half=False) if loss else None,
         "charts": [figure(chart, half=True) for chart in small_charts(facts)],
         "held_out": held_out(facts),
@@ -113,10 +110,8 @@ def figure(chart: Chart, *, half: bool) -> Figure:
 
 def started_as(facts: RunFacts) -> str | None:
     """The command line that started the newest attempt, as one types it."""
-    words = facts.lineage.get("command")
-    if not isinstance(words, list) or not words:
-        return None
-    return shlex.join(["trainwright", *(str(word) for word in words[1:])])
+    words = facts.lineage.command
+    return shlex.join(["trainwright", *words[1:]]) if words else None
 
 
 def held_out(facts: RunFacts) -> HeldOut | None:
@@ -139,8 +134,3 @@ def held_out(facts: RunFacts) -> HeldOut | None:
             )
         )
     return HeldOut(columns=columns, rows=tuple(rows))
-
-
-def figure_names(phases: Sequence[PhaseFigures]) -> list[str]:
-    """The figures' names, in order."""
-    return [figure.name for figure in phases[0].figures] if phases else []

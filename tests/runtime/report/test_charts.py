@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from trainwright.runtime.report.charts import Axis, Chart, Mark, Series, draw, line_class, thin
+from trainwright.runtime.report.charts import Axis, Chart, Mark, Series, draw, line_class, thin, y_range
 from trainwright.runtime.report.facts import StageFacts
 from trainwright.runtime.report.graph import draw_graph, layers
 from trainwright.runtime.report.quantity import count, duration, error, linear_ticks, log_ticks, rate, short, size
@@ -32,9 +32,10 @@ def points(svg: str) -> list[tuple[float, float]]:
 
 
 def test_points_are_placed_linearly() -> None:
-    svg = draw(chart(Series("total", (((0, 4.0), (50, 2.0), (100, 3.0)),))), 400, 200, "wide")
+    line = chart(Series("total", (((0, 4.0), (50, 2.0), (100, 3.0)),)))
+    svg = draw(line, 400, 200, "wide")
     left, right, bottom, top = frame(svg, "frame")
-    low, high = frame(svg, "y")
+    low, high = y_range(line)
     for (x, y), (px, py) in zip([(0, 4.0), (50, 2.0), (100, 3.0)], points(svg), strict=True):
         assert px == pytest.approx(left + x / 100 * (right - left), abs=0.06)
         assert py == pytest.approx(bottom + (y - low) / (high - low) * (top - bottom), abs=0.06)
@@ -55,10 +56,10 @@ def test_pieces_are_not_joined_and_a_single_point_is_a_dot() -> None:
 
 @pytest.mark.parametrize("values", [(3.0, 3.0), (0.0, 0.0), (-1.0, -1.0)])
 def test_a_flat_line_is_drawn(values: tuple[float, float]) -> None:
-    svg = draw(chart(Series("flat", (tuple(enumerate(values)),)), from_zero=True), 400, 200, "wide")
-    low, high = frame(svg, "y")
+    line = chart(Series("flat", (tuple(enumerate(values)),)), from_zero=True)
+    low, high = y_range(line)
     assert low < high
-    assert "nan" not in svg
+    assert "nan" not in draw(line, 400, 200, "wide")
 
 
 def test_names_of_narrow_phases_do_not_overlap() -> None:

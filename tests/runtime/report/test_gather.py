@@ -1,15 +1,15 @@
 """What a run's folder is read as, whatever is missing from it or broken in it."""
 
 import fcntl
+import json
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from trainwright.runtime.report.compare import as_rows
-from trainwright.runtime.report.facts import plain
 from trainwright.runtime.report.gather import NoRun, gather
+from trainwright.runtime.report.plain import plain
 
 
 def states(run) -> dict[str, str]:
@@ -64,7 +64,8 @@ def test_a_failure_tells_its_cause_first_and_once_for_all_ranks_that_say_it(run)
     run.log("short", ["step=56", "step=57", *trace.splitlines()])
     for rank in (1, 0):
         run.event("worker_failed", 3, level="error", stage="short", rank=rank, error="ValueError: no", traceback=trace)
-    run.event("stage_failed", 4, level="error", stage="short", error="worker 1 ended with exit code 1")
+    run.event("stage_failed", 4, level="error", stage="short", error="ValueError: no (rank 1; see rank_00001.log)")
+    run.event("stage_failed", 5, level="error", stage="short", error="disk full")
     run.event("run_ended", 4, exit_code=1)
     facts = gather(run.folder)
     assert (facts.state, facts.exit_code) == ("failed", 1)
@@ -72,7 +73,7 @@ def test_a_failure_tells_its_cause_first_and_once_for_all_ranks_that_say_it(run)
     assert facts.stage("short").note == "step 57 of 120, no checkpoint yet"
     assert [(trouble.what, trouble.ranks) for trouble in facts.troubles] == [
         ("ValueError: no", (1, 0)),
-        ("worker 1 ended with exit code 1", ()),
+        ("disk full", ()),
     ]
     assert facts.log_tails[0].lines == ("step=56", "step=57")
     assert facts.log_tails[0].path.endswith("logs/rank_00000.log")
@@ -164,12 +165,20 @@ def test_a_broken_file_is_told_and_the_rest_is_read(run, name: str, text: str, s
     assert facts.broken
 
 
-def test_plain_data_is_small_and_the_comparison_has_a_row_a_figure(run) -> None:
+def figures(run) -> dict[tuple[str, str], dict[str, object]]:
+    return {(row["stage"], row["figure"]): row for row in plain(gather(run.folder))["planned_beside_measured"]}
+
+
+def test_plain_data_is_json_and_leaves_out_what_files_hold_better(run) -> None:
     run.all_stages()
-    facts = gather(run.folder)
-    data = plain(facts)
+    data = json.loads(json.dumps(plain(gather(run.folder))))
     assert data["curves"][0]["last"]["step"] == 120
-    rows = {(row["stage"], row["figure"]): row for row in as_rows(facts)}
+    assert "plan" not in data
+
+
+def test_planned_stands_beside_measured(run) -> None:
+    run.all_stages()
+    rows = figures(run)
     assert rows["short", "step time"] == {
         "stage": "short",
         "figure": "step time",
@@ -184,7 +193,7 @@ def test_plain_data_is_small_and_the_comparison_has_a_row_a_figure(run) -> None:
 def test_a_phase_that_is_not_done_is_not_blamed_for_its_missing_steps(run) -> None:
     run.begin("short")
     run.metrics("short", 57)
-    rows = {(row["stage"], row["figure"]): row for row in as_rows(gather(run.folder))}
+    rows = figures(run)
     assert (rows["short", "steps"]["measured"], rows["short", "steps"]["error_pct"]) == (57, None)
     assert rows["short", "step time"]["error_pct"] == pytest.approx(20.0)
 
