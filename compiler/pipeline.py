@@ -108,7 +108,9 @@ def run_passes(draft: Draft, passes: tuple[Pass | Check, ...]) -> list[Diagnosti
             promised = set()
             if not has_errors(reported):
                 known.add(step.holds)
-            found += [diagnostic for diagnostic in reported if not _told(diagnostic, found)]
+            for diagnostic in reported:
+                if not _told(diagnostic, found):
+                    found.append(diagnostic)
         else:
             step.run(draft)
             promised = set(step.gives)

@@ -15,7 +15,7 @@ from trainwright.compiler.changes import show
 from trainwright.compiler.cost.time import bubble
 from trainwright.compiler.diff import Difference, Figure
 from trainwright.compiler.draw import describe
-from trainwright.compiler.figures import flops, rounded, size
+from trainwright.compiler.figures import amount, flops, rounded, size
 from trainwright.compiler.review import Verdict
 from trainwright.spec.plan import Estimate, Layout, PhaseStage, Plan, RankMemory
 from trainwright.spec.units import format_count, format_seconds
@@ -27,10 +27,11 @@ OURS = "ours"
 
 
 def present_plan(plan: Plan, verdicts: Sequence[Verdict], console: Console) -> None:
-    """The whole plan: summary, stages, phases, memory, time, assumptions, notices."""
+    """The whole plan: summary, stages, phases, layouts, memory, time, assumptions, notices."""
     console.print(_summary(plan))
     console.print(_stages(plan, verdicts))
     console.print(_phases(plan))
+    console.print(_layouts(plan))
     console.print(_memory(plan))
     console.print(_time(plan))
     if plan.assumptions:
@@ -126,7 +127,6 @@ def _phases(plan: Plan) -> Table:
     table = _table("Phases")
     for name in ("phase", "tokens", "steps", "tokens/step", "sequence", "RoPE base", "learning rate"):
         table.add_column(name, justify="left" if name == "phase" else "right", no_wrap=True)
-    table.add_column("layout", overflow="fold")
     for phase in _phase_stages(plan):
         table.add_row(
             phase.name,
@@ -136,7 +136,6 @@ def _phases(plan: Plan) -> Table:
             f"{phase.sequence_length:,}",
             f"{phase.rope_base:,.0f}",
             _learning_rate(phase),
-            _layout(phase.layout),
         )
     return table
 
@@ -149,17 +148,34 @@ def _learning_rate(phase: PhaseStage) -> str:
     return f"{rate.peak:g} → {rate.final:g}" if rate.decay != "constant" else f"{rate.peak:g}"
 
 
-def _layout(layout: Layout) -> str:
-    axes = {"TP": layout.tensor, "PP": layout.pipeline, "VPP": layout.virtual_pipeline, "CP": layout.context}
-    parts = [f"{name}{size}" for name, size in axes.items() if size > 1]
-    parts.append(f"DP{layout.data}")
+def _layouts(plan: Plan) -> Table:
+    table = _table("Layouts")
+    table.add_column("phase", no_wrap=True)
+    table.add_column("axes", no_wrap=True)
+    for name in ("ZeRO-1 over", "recompute", "schedule"):
+        table.add_column(name)
+    table.add_column("a step's sequences", justify="right", no_wrap=True)
+    for phase in _phase_stages(plan):
+        layout = phase.layout
+        batch = f"{layout.data:,} ranks x {layout.micro_batches:,} x {layout.micro_batch:,}" if layout.data > 1 else ""
+        table.add_row(
+            phase.name,
+            _axes(layout),
+            f"{layout.zero_group:,} ranks" if layout.zero and layout.data > 1 else UNKNOWN,
+            layout.recompute,
+            layout.schedule if layout.pipeline > 1 else UNKNOWN,
+            f"{phase.sequences_per_step:,} = {batch or f'{layout.micro_batches:,} x {layout.micro_batch:,}'}",
+        )
+    return table
+
+
+def _axes(layout: Layout) -> str:
+    """The axes wider than one; DP alone if there is none."""
+    axes = {"TP": layout.tensor, "CP": layout.context, "PP": layout.pipeline, "VPP": layout.virtual_pipeline}
+    parts = [f"{name} {size}" for name, size in (*axes.items(), ("DP", layout.data)) if size > 1]
     if layout.sequence_parallel:
-        parts.append("SP")
-    if layout.zero and layout.data > 1:
-        parts.append(f"ZeRO-1/{layout.zero_group}")
-    if layout.recompute != "none":
-        parts.append(f"recompute {layout.recompute}")
-    return f"{' '.join(parts)}, {layout.micro_batches} x {layout.micro_batch} seq"
+        parts.insert(1, "SP")
+    return ", ".join(parts) or "one process"
 
 
 def _memory(plan: Plan) -> Table:
@@ -204,8 +220,8 @@ def _time(plan: Plan) -> Table:
             "all",
             *[""] * 5,
             f"~{format_seconds(sum(estimate.duration_s or 0.0 for estimate in known))}",
-            f"~{sum(estimate.gpu_hours or 0.0 for estimate in known):,.0f}",
-            f"~{sum(costs):,.0f}" if costs else UNKNOWN,
+            f"~{amount(sum(estimate.gpu_hours or 0.0 for estimate in known))}",
+            f"~{amount(sum(costs))}" if costs else UNKNOWN,
         )
     where = "no peak is known of this device, so no time" if not known else None
     table.caption = "; ".join(part for part in (plan.flops_convention, where) if part)
@@ -221,8 +237,8 @@ def _times(estimate: Estimate) -> list[str]:
         f"~{estimate.tokens_per_s or 0:,.0f}",
         f"~{estimate.mfu or 0:.0%}",
         f"~{format_seconds(estimate.duration_s)}",
-        f"~{estimate.gpu_hours or 0:,.0f}",
-        UNKNOWN if estimate.cost is None else f"~{estimate.cost:,.0f}",
+        f"~{amount(estimate.gpu_hours or 0.0)}",
+        UNKNOWN if estimate.cost is None else f"~{amount(estimate.cost)}",
     ]
 
 
@@ -267,7 +283,7 @@ def _figure(figure: Figure, value: float | None) -> str:
         return size(value)
     if figure.unit == "s":
         return format_seconds(value)
-    return f"{value:,.0f}"
+    return amount(value)
 
 
 def _relative(figure: Figure) -> str:

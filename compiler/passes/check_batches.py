@@ -25,7 +25,7 @@ def _batches(draft: Draft, index: int) -> Iterator[Diagnostic]:
         own = owner in (None, index)
         yield Diagnostic(
             "TW308",
-            f"the {sequences:,} sequences of a step of `{phase.name}` are not divisible by {data:,} data-parallel ranks",
+            f"{sequences:,} sequences a step of `{phase.name}` are not divisible by {data:,} data-parallel ranks",
             draft.value_at("phases", index, "tokens_per_step" if own else "sequence_length"),
             f"take `tokens_per_step` {either(near)}, or larger other axes, so that fewer ranks share the data",
             () if owner is None or own else draft.label("its steps", "phases", owner, "tokens_per_step"),
