@@ -15,6 +15,8 @@ from trainwright.spec.plan import SourcePlan
 STDLIB = "python://stdlib"
 _FOREIGN = frozenset({"site-packages", "dist-packages", "__pycache__"})
 
+_ARCHIVES = (".tar", ".tgz", ".tbz2", ".txz", ".tar.gz", ".tar.bz2", ".tar.xz", ".tar.zst")
+
 
 @dataclass(frozen=True)
 class SourceFile:
@@ -46,12 +48,11 @@ def source_files(source: SourcePlan, root: Path) -> list[SourceFile]:
 
 def is_archive(name: str) -> bool:
     """Whether the file holds several files (tar, compressed or not)."""
-    lower = name.lower()
-    return lower.endswith((".tar", ".tgz", ".tbz2", ".txz")) or ".tar." in lower.rpartition("/")[2]
+    return name.lower().endswith(_ARCHIVES)
 
 
 def _local(source: SourcePlan, root: Path) -> list[SourceFile]:
-    path = root / os.path.expanduser(source.path)
+    path = root / source.path
     if path.is_dir():
         return list(_walk(path))
     if path.is_file():

@@ -4,6 +4,7 @@ import itertools
 import multiprocessing
 import os
 import signal
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -40,6 +41,7 @@ def ordered_map(
         yield from map(function, source)
         return
     # Spawned, not forked: the parent may hold threads (torch, an object store's client), which a fork would break.
+    others = set(multiprocessing.active_children())
     pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _begin, (initialise, arguments))
     try:
         pending: deque[Future[Result]] = deque()
@@ -51,11 +53,24 @@ def ordered_map(
             yield pending.popleft().result()
     except BrokenProcessPool:
         raise DataError("a worker process died: killed, or out of memory (fewer `data.workers` need less)") from None
+    except BaseException:  # nobody wants the results any more, so nobody waits for the tasks under way
+        for worker in set(multiprocessing.active_children()) - others:
+            worker.terminate()
+        raise
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _begin(initialise: Callable[..., None] | None, arguments: tuple[Any, ...]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group: the parent alone answers it
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     if initialise is not None:
         initialise(*arguments)
+
+
+def _end_with_parent() -> None:
+    """A parent that was killed cannot end its workers, which would wait for tasks for ever."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)

@@ -21,7 +21,8 @@ class Vocabulary:
         self.begin: int = self._model.bos_id()
         self.end: int = self._model.eos_id()
         spelt = [self._model.piece_to_id(f"<0x{byte:02X}>") for byte in _SPACE.encode()]
-        self._space_ids = spelt if self._model.unk_id() not in spelt else None
+        divisible = "".join(self._model.encode("a", out_type=str)) == "a"  # no space is put before a text
+        self._space_ids = spelt if divisible and self._model.unk_id() not in spelt else None
 
     def encode(self, text: str) -> list[int]:
         """The text's ids, without the ones that begin and end a document."""
