@@ -87,6 +87,7 @@ _COMPILER = (
     Code("TW250", "option-does-nothing", "error", "a key that does nothing for this kind of evaluation"),
     Code("TW251", "option-missing", "error", "an evaluation lacks what its kind needs"),
     Code("TW252", "evaluated-twice", "error", "a stage is evaluated twice in the same way"),
+    Code("TW253", "nothing-held-out", "error", "perplexity without held-out documents"),
 )
 
 _CLUSTER = (

@@ -34,6 +34,11 @@ def check_options(draft: Draft) -> Iterator[Diagnostic]:
             key, cure = _NEEDED[kind]
             message = f"an evaluation of kind `{kind}` has no `{key}`"
             yield Diagnostic("TW251", message, draft.key_at("evaluation", index), f"add {cure}")
+        if kind == "perplexity" and draft.spec.data.held_out == 0:
+            message = "perplexity is measured on held-out documents, and `held_out` is 0"
+            where = draft.value_at("evaluation", index, "kind")
+            label = draft.label("nothing is held out", "data", "held_out")
+            yield Diagnostic("TW253", message, where, "hold out a share: `held_out = 0.01` is the default", label)
         for place, name in enumerate(evaluation.of):
             if (kind, name) in seen:
                 where = draft.value_at("evaluation", index, "of", place)

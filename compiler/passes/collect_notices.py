@@ -40,6 +40,9 @@ def _left_out(key: str, names: tuple[str, ...], alignment: list[str]) -> Iterato
 
 
 def _data(draft: Draft) -> Iterator[Notice]:
+    for name in sorted(set(draft.spec.data.sources) - set(draft.sources) - _aligned(draft)):
+        message = "no stage reads this source: it is left out of the plan"
+        yield Notice(key=f"data.sources.{name}", message=message, blocks=False)
     for name, source in draft.sources.items():
         key = f"data.sources.{name}"
         if source.kind not in ("text", "code"):
@@ -59,6 +62,21 @@ def _data(draft: Draft) -> Iterator[Notice]:
         yield Notice(key="tokenizer.path", message=message, blocks=True)
 
 
+def _aligned(draft: Draft) -> set[str]:
+    """The sources that alignment will read."""
+    spec, alignment = draft.spec, draft.spec.alignment
+    tables = [table for table in (alignment.sft, alignment.reward) if table is not None]
+    names = {name for table in tables for name in table.data}
+    mixtures = []
+    if alignment.sft is not None and alignment.sft.long_data is not None:
+        mixtures.append(alignment.sft.long_data.mixture)
+    if alignment.ppo is not None:
+        names.add(alignment.ppo.queries)
+        if alignment.ppo.pretrain is not None:
+            mixtures.append(alignment.ppo.pretrain.mixture)
+    return (names | {source for mixture in mixtures for source in draft.mixtures[mixture]}) & set(spec.data.sources)
+
+
 def _layouts(draft: Draft) -> Iterator[Notice]:
     for index, layout in enumerate(draft.layouts):
         own = draft.spec.phases[index].topology
@@ -74,4 +92,4 @@ def _key(index: int, own: TopologyOverride, key: str) -> str:
     return f"phases[{index}].topology.{key}" if getattr(own, key) is not None else f"topology.{key}"
 
 
-COLLECT_NOTICES = Pass(collect_notices, needs=("spec", "sources", "layouts"), gives=("notices",))
+COLLECT_NOTICES = Pass(collect_notices, needs=("spec", "mixtures", "sources", "layouts"), gives=("notices",))
