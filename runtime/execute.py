@@ -127,14 +127,16 @@ class _Execution:
         from trainwright.runtime.data import ingest, tokenize, tokenizer
         from trainwright.runtime.data.errors import DataError
 
-        run: Callable[..., dict[str, Any]] = {
+        runs: dict[type, Callable[..., dict[str, Any]]] = {
             IngestStage: ingest.run,
             TokenizerStage: tokenizer.run,
             TokenizeStage: tokenize.run,
-        }[type(stage)]
+        }
         root = (self.folder / self.plan.root).resolve()
         try:
-            return run(stage, root=root, inputs=self.store.inputs(stage), out=self.store.path(stage), progress=self.say)
+            return runs[type(stage)](
+                stage, root=root, inputs=self.store.inputs(stage), out=self.store.path(stage), progress=self.say
+            )
         except DataError as error:
             raise StageFailed(str(error)) from None
 

@@ -62,3 +62,13 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     done = made.run("make", "demo", f"VENV={sys.prefix}", "READY=Makefile", timeout=900)
     assert done.returncode == 0, done.stdout + done.stderr
     return made
+
+
+@pytest.fixture(scope="session")
+def micro(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """A workspace in which the micro spec ran once, as `runs/micro`."""
+    made = make_workspace(tmp_path_factory.mktemp("micro") / "work")
+    shutil.copy(ROOT / "tests" / "cases" / "runs" / "micro.toml", made.folder / "micro.toml")
+    done = made.trainwright("run", "micro.toml", "-y", "-q", timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return made
