@@ -5,6 +5,7 @@ B sequences, S tokens to predict in each; K sources in the order of their names.
 """
 
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from trainwright.runtime.data.order import Epoch, epoch, stretch
 from trainwright.spec.plan import PhaseStage
 
 
-@dataclass(frozen=True)
+@dataclass
 class Batch:
     """Sequences of S + 1 tokens: inputs are the first S, labels the last S.
 
@@ -28,7 +29,7 @@ class Batch:
 
     tokens_BS1: NDArray[np.int64]
     sources_B: NDArray[np.int64]
-    starts: list[NDArray[np.int64]]
+    starts: Sequence[NDArray[np.int64]]
 
 
 class Batches:
