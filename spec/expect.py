@@ -94,11 +94,18 @@ def literal(value: object) -> str:
     return str(value)
 
 
-def cure(kind: Any, node: Node, extra: dict[str, Any] | None) -> str | None:
+def cure(kind: Any, node: Node, path: KeyPath, extra: dict[str, Any] | None) -> str | None:
     """How the value could be written so that it fits, where that is plain."""
+    name = ".".join(str(key) for key in path)
     if isinstance(kind, inspect.StructType) and not isinstance(node, Array):
         required = [field.encode_name for field in kind.fields if field.required]
+        if len(required) == 1 and isinstance(node, Scalar):
+            return f"write {{ {required[0]} = {literal(node.value)} }}"
         return f"write {{ {' = ..., '.join(required)} = ... }}" if required else None
+    if isinstance(kind, inspect.DictType) and isinstance(node, Array) and node.items:
+        return f"write `[{name}.NAME]`, a table for each name" if node.span == node.items[0].span else None
+    if isinstance(kind, inspect.VarTupleType) and isinstance(node, Table):
+        return f"write `[[{name}]]`"
     if isinstance(kind, inspect.VarTupleType) and isinstance(node, Scalar) and isinstance(node.value, str):
         return f'write ["{node.value}"]'
     if not isinstance(node, Scalar) or (extra and "unit" in extra):

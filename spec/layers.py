@@ -129,11 +129,13 @@ class _Gatherer:
         node = table.entries.get("extends")
         if node is None:
             return []
-        items = node.items if isinstance(node, Array) else [node]
-        names = [(item.value, item.span) for item in items if isinstance(item, Scalar) and isinstance(item.value, str)]
-        if len(names) < len(items) or not isinstance(node, Array):
-            cure = 'write `extends = ["base.toml", "preset:tiny"]`'
-            self._report(codes.WRONG_TYPE, "`extends` must be an array of strings", node.span, cure)
+        names = []
+        for item in node.items if isinstance(node, Array) else [node]:
+            if isinstance(item, Scalar) and isinstance(item.value, str) and isinstance(node, Array):
+                names.append((item.value, item.span))
+            else:
+                cure = 'write `extends = ["base.toml", "preset:tiny"]`'
+                self._report(codes.WRONG_TYPE, "`extends` takes an array of strings", item.span, cure)
         return names
 
     def _preset(self, name: str, asked: Span) -> None:
@@ -169,7 +171,7 @@ class _Gatherer:
             span = Span("environment", line, 1, line, len(name) + 1)
             origin = Origin("environment", name, span)
             if all(path):
-                layers.append(self._override(path, span, environ[name], origin))
+                layers.append(_override(path, span, environ[name], len(name) + 2, origin))
             else:
                 self._report(
                     codes.BAD_OVERRIDE, f"`{name}` names no key", span, f"write {ENVIRONMENT_PREFIX}a__b=VALUE"
@@ -185,7 +187,8 @@ class _Gatherer:
             path = _key_path(key)
             span = Span("-s", line, 1, line, len(key.rstrip()) + 1)
             if path and equals:
-                layers.append(self._override(path, span, value, Origin("command line", f"-s {text}", span)))
+                origin = Origin("command line", f"-s {text}", span)
+                layers.append(_override(path, span, value, len(key) + 2, origin))
             else:
                 shown = Span("-s", line, 1, line, len(text.split("\n")[0]) + 1)
                 self._report(codes.BAD_OVERRIDE, f"`-s {text}` is not `KEY=VALUE`", shown, "write -s a.b=VALUE")
@@ -195,14 +198,6 @@ class _Gatherer:
     def _show(self, file: str, lines: Sequence[str]) -> None:
         if lines:
             self.sources[file] = "\n".join(lines)
-
-    def _override(self, path: Sequence[str], key: Span, value: str, origin: Origin) -> Table:
-        """A layer with one value. What is not TOML is a string."""
-        node = _value(value, key, origin)
-        for name in reversed(path):
-            node = Table({name: node}, key, key, origin)
-        assert isinstance(node, Table)
-        return node
 
     def _report(
         self, code: str, message: str, span: Span | None, help: str | None = None, labels: tuple[Label, ...] = ()
@@ -224,19 +219,24 @@ def _key_path(key: str) -> list[str] | None:
     return path
 
 
-def _value(value: str, key: Span, origin: Origin) -> Node:
-    """The node that the text after `=` means, at its place in the pseudo-file."""
-    line = f"{'_' * (key.end_column - 1)}={value}"  # the key hidden, so that columns are true
+def _override(path: Sequence[str], key: Span, value: str, column: int, origin: Origin) -> Table:
+    """A layer with one value, whose text begins at `column`. What is not TOML is a string."""
+    line = f"{'_' * (column - 2)}={value}"  # the key hidden, so that columns are true
     document = parse(line, key.file, lambda span: Origin(origin.kind, origin.text, span), key.line)
     nodes = list(document.table.entries.values())
     if not document.diagnostics and len(nodes) == 1:
-        nodes[0].key = key
-        return nodes[0]
-    lines = value.split("\n")
-    end_line = key.line + len(lines) - 1
-    end_column = len(lines[-1]) + 1 + (key.end_column if len(lines) == 1 else 0)
-    span = Span(key.file, key.line, key.end_column + 1, end_line, end_column)
-    return Scalar(value, span, key, Origin(origin.kind, origin.text, span))
+        node: Node = nodes[0]
+        node.key = key
+    else:
+        start = column + len(value) - len(value.lstrip())
+        lines = value.strip().split("\n")
+        end_column = len(lines[-1]) + (start if len(lines) == 1 else 1)
+        span = Span(key.file, key.line, start, key.line + len(lines) - 1, end_column)
+        node = Scalar(value.strip(), span, key, Origin(origin.kind, origin.text, span))
+    for name in reversed(path):
+        node = Table({name: node}, key, key, origin)
+    assert isinstance(node, Table)
+    return node
 
 
 def _overlay(lower: Node, upper: Node, problems: list[Diagnostic]) -> Node:
@@ -278,7 +278,9 @@ def _name(item: Node) -> str | None:
 def _no_element(array: Array, name: str, node: Node) -> Diagnostic:
     names = [found for item in array.items if (found := _name(item))]
     said = ", ".join(f"`{found}`" for found in names) or f"0 to {len(array.items) - 1}"
-    return Diagnostic(codes.BAD_OVERRIDE, f"there is no element `{name}`", node.key or node.span, f"there are {said}")
+    return Diagnostic(
+        codes.BAD_OVERRIDE, f"there is no element `{name}`", node.key or node.span, f"the elements are {said}"
+    )
 
 
 def _at(tree: Node, *path: str) -> Node | None:

@@ -4,6 +4,7 @@ The walk follows `msgspec.inspect` of the type, so a new key in `spec.py` needs 
 report: a key that looks like a required one misspelt is not also reported as missing.
 """
 
+from collections.abc import Iterable
 from difflib import get_close_matches
 from typing import Any, TypeVar
 
@@ -32,15 +33,17 @@ _CURES: dict[KeyPath, str] = {
 
 def read(tree: Table, kind: type[_T], complete: bool = True) -> tuple[_T | None, list[Diagnostic]]:
     """The tree as a `kind`, or None and why not. With `complete` false, absent keys are not reported."""
-    reader = _Reader(complete)
-    value = reader.struct(inspect.type_info(kind), tree, (), None)
+    type_info = inspect.type_info(kind)
+    reader = _Reader(complete, _owners(type_info))
+    value = reader.struct(type_info, tree, (), None)
     reader.diagnostics.sort(key=lambda diagnostic: (diagnostic.span is None, diagnostic.span))
     return (None if reader.diagnostics or isinstance(value, _Invalid) else value), reader.diagnostics
 
 
 class _Reader:
-    def __init__(self, complete: bool) -> None:
+    def __init__(self, complete: bool, owners: dict[str, list[str]]) -> None:
         self.complete = complete
+        self.owners = owners
         self.diagnostics: list[Diagnostic] = []
 
     def report(self, code: str, message: str, span: Span | None, help: str | None = None) -> _Invalid:
@@ -77,10 +80,15 @@ class _Reader:
         for name, node in table.entries.items():
             if name in fields:
                 continue
-            absent = [field for field in fields if field not in table.entries]
-            near = get_close_matches(name, absent, 1) or get_close_matches(name, fields, 1)
+            near = _nearest(name, fields, table)
             guessed.update(near)
-            cure = f"did you mean `{near[0]}`?" if near else f"known keys: {', '.join(fields)}"
+            owners = [] if near else [f"`[{key}]`" for key in self.owners.get(name, ())]
+            if near:
+                cure = f"did you mean `{near[0]}`?"
+            elif owners:
+                cure = f"it is a key of {' and '.join(owners)}"
+            else:
+                cure = f"known keys: {', '.join(fields)}"
             where = f" in {expect.table_name(path)}" if path else ""
             self.report(codes.UNKNOWN_KEY, f"unknown key `{name}`{where}", node.key or node.span, cure)
         return guessed
@@ -105,7 +113,7 @@ class _Reader:
             return self._union(kind, node, path, default, extra)
         if isinstance(kind, inspect.StructType):
             if not isinstance(node, Table):
-                return self._wrong_type(kind, node, extra)
+                return self._wrong_type(kind, node, path, extra)
             return self.struct(kind, node, path, default if isinstance(default, Struct) else None)
         if isinstance(kind, inspect.DictType):
             return self._dict(kind, node, path, extra)
@@ -114,9 +122,9 @@ class _Reader:
         if isinstance(kind, inspect.AnyType):
             return plain(node)
         if not isinstance(node, Scalar):
-            return self._wrong_type(kind, node, extra)
+            return self._wrong_type(kind, node, path, extra)
         if isinstance(kind, inspect.LiteralType):
-            return self._literal(kind, node, extra)
+            return self._literal(kind, node, path, extra)
         return self._scalar(kind, node, path, extra or {})
 
     def _union(self, kind: Any, node: Node, path: KeyPath, default: Any, extra: dict[str, Any] | None) -> Any:
@@ -140,7 +148,7 @@ class _Reader:
 
     def _dict(self, kind: Any, node: Node, path: KeyPath, extra: dict[str, Any] | None) -> Any:
         if not isinstance(node, Table):
-            return self._wrong_type(kind, node, extra)
+            return self._wrong_type(kind, node, path, extra)
         values = {}
         for name, child in node.entries.items():
             key = Scalar(name, child.key or child.span, None, child.origin)
@@ -152,7 +160,7 @@ class _Reader:
 
     def _tuple(self, kind: Any, node: Node, path: KeyPath, extra: dict[str, Any] | None) -> Any:
         if not isinstance(node, Array):
-            return self._wrong_type(kind, node, extra)
+            return self._wrong_type(kind, node, path, extra)
         if isinstance(kind, inspect.TupleType):
             item_types = list(kind.item_types)
             least = most = len(item_types)
@@ -171,7 +179,7 @@ class _Reader:
         )
         return _INVALID if any(isinstance(value, _Invalid) for value in values) else values
 
-    def _literal(self, kind: Any, node: Scalar, extra: dict[str, Any] | None) -> Any:
+    def _literal(self, kind: Any, node: Scalar, path: KeyPath, extra: dict[str, Any] | None) -> Any:
         if type(node.value) in {type(value) for value in kind.values}:
             if node.value in kind.values:
                 return node.value
@@ -179,12 +187,12 @@ class _Reader:
             cure = f"did you mean {expect.literal(near[0])}?" if near and isinstance(node.value, str) else None
             message = f"expected {expect.described(kind, extra)}, found {expect.literal(node.value)}"
             return self.report(codes.UNKNOWN_CHOICE, message, node.span, cure)
-        return self._wrong_type(kind, node, extra)
+        return self._wrong_type(kind, node, path, extra)
 
     def _scalar(self, kind: Any, node: Scalar, path: KeyPath, extra: dict[str, Any]) -> Any:
         value = node.value
         if "unit" in extra:
-            read = self._quantity(kind, node, extra)
+            read = self._quantity(kind, node, path, extra)
             return read if isinstance(read, _Invalid | str) else self._in_range(kind, read, node, path)
         if isinstance(kind, inspect.BoolType) and isinstance(value, bool):
             return value
@@ -194,7 +202,7 @@ class _Reader:
             return self._in_range(kind, float(value), node, path)
         if isinstance(kind, inspect.StrType) and isinstance(value, str):
             return self._string(kind, value, node, path, extra)
-        return self._wrong_type(kind, node, extra)
+        return self._wrong_type(kind, node, path, extra)
 
     def _string(self, kind: Any, value: str, node: Scalar, path: KeyPath, extra: dict[str, Any]) -> Any:
         if kind.pattern is not None and not expect.matches(kind.pattern, value):
@@ -203,24 +211,24 @@ class _Reader:
             return self.report(codes.WRONG_LENGTH, f"`{expect.key_name(path)}` must not be empty", node.span)
         return value
 
-    def _quantity(self, kind: Any, node: Scalar, extra: dict[str, Any]) -> Any:
+    def _quantity(self, kind: Any, node: Scalar, path: KeyPath, extra: dict[str, Any]) -> Any:
         """A number in the base unit, or the canonical text where the field is a string."""
         value = node.value
         if isinstance(value, bool) or not isinstance(value, int | float | str):
-            return self._wrong_type(kind, node, extra)
+            return self._wrong_type(kind, node, path, extra)
         if isinstance(value, float) and value - value != 0:
             return self.report(codes.OUT_OF_RANGE, f"{value} is not a finite number", node.span)
         try:
             if extra["unit"] == "interval":
                 if isinstance(value, float):
-                    return self._wrong_type(kind, node, extra)
+                    return self._wrong_type(kind, node, path, extra)
                 return units.canonical_interval(value)
             if isinstance(kind, inspect.StrType):
                 is_text = isinstance(value, str)
-                return units.canonical_gpu_hours(value) if is_text else self._wrong_type(kind, node, extra)
+                return units.canonical_gpu_hours(value) if is_text else self._wrong_type(kind, node, path, extra)
             return units.quantity(value, extra["unit"])
         except units.NotANumberError:
-            return self._wrong_type(kind, node, extra)
+            return self._wrong_type(kind, node, path, extra)
         except units.NotWholeError as error:
             return self.report(codes.NOT_WHOLE, str(error), node.span, error.cure)
         except units.OutOfRangeError as error:
@@ -245,6 +253,24 @@ class _Reader:
                 return self.report(codes.OUT_OF_RANGE, f"`{said}` must be {limit}, found {found}", node.span)
         return value
 
-    def _wrong_type(self, kind: Any, node: Node, extra: dict[str, Any] | None) -> _Invalid:
+    def _wrong_type(self, kind: Any, node: Node, path: KeyPath, extra: dict[str, Any] | None) -> _Invalid:
         message = f"expected {expect.described(kind, extra)}, found {expect.found(node)}"
-        return self.report(codes.WRONG_TYPE, message, node.span, expect.cure(kind, node, extra))
+        return self.report(codes.WRONG_TYPE, message, node.span, expect.cure(kind, node, path, extra))
+
+
+def _owners(root: Any) -> dict[str, list[str]]:
+    """Which of the root's tables have a key of a name."""
+    owners: dict[str, list[str]] = {}
+    for table in root.fields:
+        for field in table.type.fields if isinstance(table.type, inspect.StructType) else ():
+            owners.setdefault(field.encode_name, []).append(table.encode_name)
+    return owners
+
+
+def _nearest(name: str, fields: Iterable[str], table: Table) -> list[str]:
+    """The field that the name was probably meant to be, if any: one that is written like it, or part of it."""
+    similar = get_close_matches(name, fields, 3)
+    words = set(name.split("_"))
+    similar += sorted((field for field in fields if words.issuperset(field.split("_"))), key=len, reverse=True)
+    free = [field for field in similar if field not in table.entries or table.entries[field].origin.kind == "preset"]
+    return (free or similar)[:1]

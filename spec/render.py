@@ -45,12 +45,14 @@ class _Painter:
 def _block(diagnostic: Diagnostic, sources: Mapping[str, str], painter: _Painter) -> str:
     style = _COLORS[diagnostic.severity]
     head = painter.paint(f"{diagnostic.severity}[{diagnostic.code}]", style)
-    lines = [head + painter.paint(f": {diagnostic.message}", _BOLD)]
+    lines = [head + painter.paint(f": {_visible(diagnostic.message)}", _BOLD)]
     margin = " " * _margin(diagnostic)
     if diagnostic.span:
         lines += _excerpts(diagnostic.span, diagnostic.labels, sources, painter, style, margin)
     if diagnostic.help:
-        lines.append(f"{margin} {painter.paint('=', _GUTTER)} {painter.paint('help', _BOLD)}: {diagnostic.help}")
+        lines.append(
+            f"{margin} {painter.paint('=', _GUTTER)} {painter.paint('help', _BOLD)}: {_visible(diagnostic.help)}"
+        )
     return "\n".join(lines) + "\n"
 
 
@@ -104,7 +106,7 @@ def _underlined(
     bar = painter.paint("|", _GUTTER)
     underline = painter.paint(f"{sign * max(_width(marked), 1)}{' ' + words if words else ''}", style)
     return [
-        f"{number} {bar} {line.replace(chr(9), _TAB)}",
+        f"{number} {bar} {_visible(line)}",
         f"{margin} {bar} {' ' * _width(before)}{underline}",
     ]
 
@@ -115,6 +117,11 @@ def _place(span: Span) -> str:
 
 def _is_whole_file(span: Span) -> bool:
     return (span.line, span.column) == (span.end_line, span.end_column)
+
+
+def _visible(line: str) -> str:
+    """The line with tabs spread, and with pictures of control characters instead of what they do to a terminal."""
+    return "".join(_TAB if sign == "\t" else chr(0x2400 + ord(sign)) if sign < " " else sign for sign in line)
 
 
 def _width(words: str) -> int:

@@ -64,7 +64,7 @@ def _spec_schema() -> dict[str, Any]:
         "description": "Specs that this one adds to: files beside it, or `preset:NAME`. Later ones win.",
     }
     root["properties"] = {"extends": extends, **root["properties"]}
-    written: dict[str, Any] = _without_null(schema)
+    written: dict[str, Any] = _as_written(schema)
     return written
 
 
@@ -77,13 +77,15 @@ def _document(stem: str, title: str, kind: Any) -> dict[str, Any]:
     return head | msgspec.json.schema(kind)
 
 
-def _without_null(node: Any) -> Any:
-    """The schema without null, which TOML does not have, and without the defaults of whole tables."""
+def _as_written(node: Any) -> Any:
+    """Without null, which TOML does not have, and the defaults of whole tables; quantities may be strings."""
     if isinstance(node, list):
-        return [_without_null(item) for item in node]
+        return [_as_written(item) for item in node]
     if not isinstance(node, dict):
         return node
-    kept = {key: _without_null(value) for key, value in node.items() if not (key == "default" and not _is_value(value))}
+    kept = {key: _as_written(value) for key, value in node.items() if not (key == "default" and not _is_value(value))}
+    if "x-unit" in kept and "type" in kept:
+        kept["type"] = ["integer" if kept["x-unit"] == "interval" else "number", "string"]
     options = [option for option in kept.get("anyOf", []) if option != {"type": "null"}]
     if "anyOf" not in kept or len(options) == len(kept["anyOf"]):
         return kept

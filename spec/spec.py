@@ -11,11 +11,10 @@ from msgspec import Meta, Struct
 
 def _quantity(unit: str, ge: int | float, description: str, why: str | None = None) -> Meta:
     """A number that people write with a unit; `spec/units.py` knows the suffixes of each `unit`."""
-    schema: dict[str, Any] = {"type": ["number", "string"]}
     extra: dict[str, Any] = {"unit": unit}
     if why:
         extra["why"] = why
-    return Meta(ge=ge, description=description, extra=extra, extra_json_schema=schema)
+    return Meta(ge=ge, description=description, extra=extra, extra_json_schema={"x-unit": unit})
 
 
 Count = Annotated[int, _quantity("count", 1, 'A positive count, such as 4096 or "4Ki".')]
@@ -28,7 +27,7 @@ Interval = Annotated[
     Meta(
         description='A number of steps or a duration, such as "500 steps" or "30min".',
         extra={"unit": "interval"},
-        extra_json_schema={"type": ["integer", "string"]},
+        extra_json_schema={"x-unit": "interval"},
     ),
 ]
 GpuHours = Annotated[

@@ -17,6 +17,7 @@ _HEADER_LINE = re.compile(r"[ \t]*\[\[?[ \t]*(?![\d+-]|true\b|false\b)[A-Za-z_][
 _PAIR_LINE = re.compile(rf"[ \t]*{_KEY}(?:[ \t]*\.[ \t]*{_KEY})*[ \t]*=")
 _PLACE = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)$")
 _QUOTES = ('"""', "'''", '"', "'")
+_BAD_KEYS = ("invalid statement", "invalid initial character for a key part")
 _DELIMITERS = frozenset(" \t\r\n,={}[]\"'#")
 
 
@@ -154,7 +155,7 @@ def _judge(body: str, base: int) -> tuple[int, int, str, str | None] | None:
         message, offset = _message(error, body)
     else:
         return None
-    if message.startswith("duplicate inline table key") or message == "cannot overwrite a value":
+    if message.startswith(("cannot ", "duplicate ")):
         return None  # both places are known once the tree is built
     brace = _open_brace(body, offset)
     if brace is not None and "\n" in body[brace:]:
@@ -167,20 +168,31 @@ def _judge(body: str, base: int) -> tuple[int, int, str, str | None] | None:
     while end < len(body) and body[end] not in _DELIMITERS:
         end += 1
     word = body[start:end]
-    after_equals = body[:start].rstrip(" \t").endswith(("=", "[", ","))
-    if word and after_equals and not body.lstrip().startswith("["):
+    if message.startswith("expected newline") and body[offset] in (*_DELIMITERS, ";"):
+        rest = body[offset : _line_end(body, offset)].rstrip()
+        cure = "a line holds one `key = value`, and perhaps a comment"
+        return base + offset, base + offset + len(rest), "nothing may follow the value on its line", cure
+    if message in _BAD_KEYS:
+        if body[offset : offset + 1] == "}" and body[:offset].rstrip().endswith(","):
+            comma = len(body[:offset].rstrip()) - 1
+            return base + comma, base + comma + 1, "an inline table takes no comma at its end", "take it out"
+        if word:
+            cure = "keys of other characters than A to Z, digits, `-` and `_` stand in quotes"
+            return base + start, base + end, f"`{word}` is not a key", cure
+    if word and body[:start].rstrip(" \t").endswith(("=", "[", ",")) and not body.lstrip().startswith("["):
+        literal = word.lower() if word in ("True", "False") else f'"{word}"'
         cure = (
-            f"write `{word.lower()}`"
+            f"write `{literal}`"
             if word in ("True", "False")
-            else f'strings and quantities stand in quotes: `"{word}"`'
+            else f"strings and quantities stand in quotes: `{literal}`"
         )
         return base + start, base + end, f"`{word}` is not a TOML value", cure
     if message == "invalid value" and body[:start].rstrip().endswith("="):
         equals = len(body[:start].rstrip()) - 1
         return base + equals, base + equals + 1, "a value is missing after `=`", None
-    if start == offset and not word:
-        end = min(offset + 1, len(body))
-    return base + start, base + end, message, None
+    if word.endswith(":") and message.startswith("expected `=`"):
+        return base + start, base + end, message, f"TOML writes `{word[:-1]} = ...`, and `[{word[:-1]}]` for a table"
+    return base + start, base + max(end, offset + 1), message, None
 
 
 def _open_brace(body: str, offset: int) -> int | None:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 
-_NUMBER = re.compile(r"\s*([+-]?\d+(?:_\d+)*(?:\.\d+(?:_\d+)*)?(?:[eE][+-]?\d{1,3})?)\s*(.*?)\s*", re.S)
+_NUMBER = re.compile(r"\s*([+-]?\d+(?:_\d+)*(?:\.\d+(?:_\d+)*)?(?:[eE][+-]?\d{1,3})?)\s*(.*?)\s*", re.S | re.A)
 
 _DECIMAL = {"": 1, "k": 10**3, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "P": 10**15}
 _BINARY = {"Ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30, "Ti": 1 << 40, "Pi": 1 << 50}
@@ -168,6 +168,8 @@ def _split(value: str, example: str) -> tuple[Fraction, str]:
     match = _NUMBER.fullmatch(value)
     if not match:
         raise NotANumberError(f"`{value}` does not begin with a number", f'write it like "{example}"')
+    if match[2].startswith(","):
+        raise UnitError(f"`{value}` has commas", f'write "{value.replace(",", "_")}"')
     return Fraction(match[1].replace("_", "")), match[2]
 
 

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 from trainwright.compiler.draft import Check, Draft
 from trainwright.compiler.nearest import nearest_name
+from trainwright.spec.device import known_hardware
 from trainwright.spec.diagnostics import Diagnostic
-from trainwright.spec.hardware import known_hardware
 
 
 def check_hardware(draft: Draft) -> Iterator[Diagnostic]:

@@ -1,7 +1,7 @@
 """The devices a run has, with the figures that estimates need."""
 
 from trainwright.compiler.draft import Draft, Pass
-from trainwright.spec.hardware import load_hardware
+from trainwright.spec.device import load_hardware
 from trainwright.spec.plan import Hardware
 
 
