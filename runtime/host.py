@@ -46,9 +46,8 @@ _EXPECTED = (
 _EXPECTED_IN_USE = (
     "`torch.distributed",  # names that torch 2.13 calls deprecated
     "The .grad attribute of a Tensor that is not a leaf",  # its sharded optimizer zeroes gradients of views
-    "TypedStorage is deprecated",
+    "Please use DTensor instead",
     "`load_state_dict` is deprecated",
-    "`_sharded_tensor` will be deprecated",
 )
 
 _installed = False

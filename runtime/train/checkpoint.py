@@ -41,7 +41,7 @@ STATE_FILE = "train_state.json"
 
 
 class TrainState(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
-    """How far training has come. Steps are the phase's own; tokens are those of the phases before it, too."""
+    """How far a phase has come; `optimizer_steps` also counts the phases that it started from."""
 
     stage: str
     step: int
@@ -52,8 +52,15 @@ class TrainState(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
 
 def latest(folder: Path) -> Path | None:
     """The newest complete checkpoint in a folder `checkpoints`; None if there is none."""
-    complete = [path for path in folder.glob("iter_[0-9]*") if (path / COMPLETE_FILE).is_file()]
-    return max(complete, key=lambda path: int(path.name.removeprefix("iter_")), default=None)
+    return max((path for path in _iterations(folder) if (path / COMPLETE_FILE).is_file()), key=_step, default=None)
+
+
+def _iterations(folder: Path) -> list[Path]:
+    return [path for path in folder.glob("iter_*") if path.name.removeprefix("iter_").isdigit()]
+
+
+def _step(iteration: Path) -> int:
+    return int(iteration.name.removeprefix("iter_"))
 
 
 def read_state(checkpoint: Path) -> TrainState:
@@ -70,7 +77,8 @@ def save(folder: Path, chunks: list[GPTModel], optimizer: ChainedOptimizer, stat
     temporary = folder / f"{final.name}.tmp"
     first = distributed.get_rank() == 0
     if first:
-        shutil.rmtree(temporary, ignore_errors=True)
+        for left in folder.glob("iter_*.tmp"):  # of a process that was killed while it saved
+            shutil.rmtree(left)
         temporary.mkdir(parents=True)
     parallel.barrier()
     with host.expected_warnings():
@@ -85,8 +93,7 @@ def save(folder: Path, chunks: list[GPTModel], optimizer: ChainedOptimizer, stat
         _write(folder / f"{LATEST_CHECKPOINT_FILE}.tmp", f"{state.step}\n".encode())
         os.replace(folder / f"{LATEST_CHECKPOINT_FILE}.tmp", folder / LATEST_CHECKPOINT_FILE)
         _flush_folder(folder)
-        complete = sorted(path for path in folder.glob("iter_[0-9]*") if path.suffix != ".tmp")
-        for old in complete[:-keep]:
+        for old in sorted(_iterations(folder), key=_step)[:-keep]:
             shutil.rmtree(old)
     parallel.barrier()
     return final

@@ -113,7 +113,7 @@ class CoreAttention(nn.Module):
     def __init__(self, *, rope_base: float, attention: Literal["auto", "reference", "sdpa"], **megatron: Any) -> None:
         super().__init__()
         self.rope_base = rope_base
-        self.attend = choose(attention, megatron["config"].params_dtype).attend
+        self.choice = choose(attention, megatron["config"].params_dtype)
 
     def forward(
         self, q_SBHD: Tensor, k_TBGD: Tensor, v_TBGD: Tensor, edges_BE: Tensor | None, **megatron: Any
@@ -125,7 +125,7 @@ class CoreAttention(nn.Module):
         cos, sin = rope.tables(reach, q_SBHD.shape[-1], self.rope_base, q_SBHD.dtype, q_SBHD.device)
         q_SBHD = rope.rotate(q_SBHD, cos[keys - queries : keys], sin[keys - queries : keys])
         k_TBGD = rope.rotate(k_TBGD, cos[:keys], sin[:keys])
-        return self.attend(q_SBHD, k_TBGD, v_TBGD, edges_BE, None).flatten(2)
+        return self.choice.attend(q_SBHD, k_TBGD, v_TBGD, edges_BE, None).flatten(2)
 
 
 class RowLinear(RowParallelLinear):  # type: ignore[misc]

@@ -5,6 +5,7 @@ not in content. Here each gives, and takes, only its tensors; hyper-parameters c
 So a checkpoint of any layout, sharded or not, can be continued under any other.
 """
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -27,7 +28,7 @@ def sharded_tensors(
     state = inner.sharded_state_dict(model_state, is_loading=loading, metadata=metadata)
     if isinstance(inner, DistributedOptimizer):
         tensors = dict(enumerate(state["param_state"].values()))
-        masters = {key: value["fp32_param"] for key, value in tensors.items()}
+        masters = {key: _renamed(value["param"]) for key, value in tensors.items()}
     else:
         nested = state["optimizer"] if isinstance(inner, Float16OptimizerWithFloat16Params) else state
         tensors = {key: value for key, value in nested["state"].items() if isinstance(key, int)}
@@ -35,6 +36,11 @@ def sharded_tensors(
     moments = {key: {name: value[name] for name in MOMENTS} for key, value in tensors.items()}
     # In fp32 the model's own weights are the masters.
     return {"moments": moments, "masters": masters if inner.config.bf16 else {}}
+
+
+def _renamed(master: Any) -> Any:
+    """The master under the key that Megatron's other bf16 optimizer uses."""
+    return replace(master, key=master.key.replace("optimizer.state.param.", "optimizer.state.fp32_param.", 1))
 
 
 def restore(optimizer: ChainedOptimizer, tensors: dict[str, Any], step: int) -> None:
@@ -51,7 +57,8 @@ def restore(optimizer: ChainedOptimizer, tensors: dict[str, Any], step: int) -> 
                 if masters:
                     parameter.copy_(masters[key])
         for state in inner.optimizer.state.values():
-            state["step"].fill_(step)
+            # A tensor each: Megatron gives all parameters one, and torch's fused AdamW then counts it up once for each.
+            state["step"] = torch.full_like(state["step"], step)
 
 
 def _restore_sharded(inner: DistributedOptimizer, moments: dict[int, Any], masters: dict[int, Any]) -> None:

@@ -81,50 +81,37 @@ def own_micro_batches(batches: Batches, step: int, layout: Layout) -> list[Micro
     ]
 
 
-@dataclass(frozen=True)
-class StepSums:
-    """Sums over this rank's micro-batches, by source: on the last pipeline stage of tensor rank 0, else zero."""
-
-    loss_K: Tensor  # float64, nats
-    counted_K: Tensor  # float64, labels
-
-
 def train_step(
     chunks: list[DistributedDataParallel],
     optimizer: ChainedOptimizer,
     micro_batches: list[MicroBatch],
     *,
     sources: int,
-) -> tuple[StepSums, float]:
-    """The parameters are updated; this rank's sums and the global gradient norm before clipping."""
+) -> tuple[Tensor, float]:
+    """The parameters are updated; returns `sums_3K` and the global norm of the gradient before it was clipped.
+
+    sums_3K, float64: by source the summed loss in nats, the counted labels and all tokens of this rank's sequences;
+    zero but on the last pipeline stage of tensor rank 0, so that the sum over all ranks counts nothing twice.
+    """
     with host.expected_warnings():
         for chunk in chunks:
             chunk.zero_grad_buffer()
         optimizer.zero_grad()
-        sums = _forward_backward(chunks, micro_batches, sources)
+        results = get_forward_backward_func()(
+            forward_step_func=partial(_forward, sources),
+            data_iterator=[iter(micro_batches) for _ in chunks],
+            model=chunks,
+            num_microbatches=len(micro_batches),
+            seq_length=micro_batches[0].tokens_BS.shape[1],
+            micro_batch_size=micro_batches[0].tokens_BS.shape[0],
+            forward_only=False,
+        )
         _, gradient_norm, _ = optimizer.step()
-    return sums, float(gradient_norm)
-
-
-def _forward_backward(
-    chunks: list[DistributedDataParallel], micro_batches: list[MicroBatch], sources: int
-) -> StepSums:
-    batch, length = micro_batches[0].tokens_BS.shape
-    iterators = [iter(micro_batches) for _ in chunks]
-    results = get_forward_backward_func()(
-        forward_step_func=partial(_forward, sources),
-        data_iterator=iterators,
-        model=chunks,
-        num_microbatches=len(micro_batches),
-        seq_length=length,
-        micro_batch_size=batch,
-        forward_only=False,
-    )
-    sums_2K = torch.zeros(2, sources, dtype=torch.float64, device=host.device())
+    sums_3K = torch.zeros(3, sources, dtype=torch.float64, device=host.device())
     if parallel_state.get_tensor_model_parallel_rank() == 0:
         for result in results:
-            sums_2K += result["sums_2K"]
-    return StepSums(*sums_2K)
+            sums_3K += result["sums_3K"]
+    return sums_3K, float(gradient_norm)
 
 
 def _forward(sources: int, batches: Iterator[MicroBatch], chunk: DistributedDataParallel) -> tuple[Tensor, Any]:
@@ -138,9 +125,10 @@ def _loss(batch: MicroBatch, sources: int, loss_BS: Tensor) -> tuple[Tensor, Ten
     """Summed loss to differentiate, number of counted tokens, figures to keep."""
     loss_B = (loss_BS * batch.counted_BS).sum(1)
     counted_B = batch.counted_BS.sum(1)
-    sums_2K = torch.zeros(2, sources, dtype=torch.float64, device=loss_B.device)
-    sums_2K.index_add_(1, batch.sources_B, torch.stack((loss_B.detach(), counted_B)).double())
-    return loss_B.sum(), counted_B.sum().int(), {"sums_2K": sums_2K}
+    figures_3B = torch.stack((loss_B.detach(), counted_B, torch.full_like(counted_B, loss_BS.shape[1]))).double()
+    sums_3K = torch.zeros(3, sources, dtype=torch.float64, device=loss_B.device)
+    sums_3K.index_add_(1, batch.sources_B, figures_3B)
+    return loss_B.sum(), counted_B.sum().int(), {"sums_3K": sums_3K}
 
 
 def over_all_ranks(values: Tensor) -> Tensor:

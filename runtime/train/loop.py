@@ -1,0 +1,198 @@
+"""The training loop of a phase: step after step, with checkpoints, metrics and a way out.
+
+K: sources of the mixture, in the order of their names.
+"""
+
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from megatron.core import parallel_state
+from megatron.core.models.gpt import GPTModel
+from megatron.core.optimizer import ChainedOptimizer
+from msgspec import structs
+from torch import distributed
+
+from trainwright.runtime import host
+from trainwright.runtime.events import EVENTS_FILE, EventLog
+from trainwright.runtime.train import checkpoint
+from trainwright.runtime.train.checkpoint import TrainState
+from trainwright.runtime.train.learning_rate import learning_rate
+from trainwright.runtime.train.metrics import model_flops_per_token, peak_memory_gb
+from trainwright.runtime.train.model import build_model
+from trainwright.runtime.train.optimizer import build_optimizer, set_learning_rate, wrap
+from trainwright.runtime.train.phase import PhaseError, PhaseSummary
+from trainwright.runtime.train.report import Report
+from trainwright.runtime.train.step import Batches, over_all_ranks, own_micro_batches, train_step
+from trainwright.spec.artefact import CHECKPOINTS
+from trainwright.spec.plan import PhaseStage
+
+
+def run(
+    stage: PhaseStage,
+    batches: Batches,
+    *,
+    start: Path | None,
+    out: Path,
+    run_folder: Path,
+    should_stop: Callable[[], bool],
+) -> PhaseSummary:
+    """See `trainwright.runtime.train.phase.train`; Megatron-core's parallel state is initialised."""
+    chunks = build_model(
+        stage.model,
+        stage.layout,
+        sequence_length=stage.sequence_length,
+        rope_base=stage.rope_base,
+        precision=stage.precision,
+        attention=stage.attention,
+        seed=stage.seed,
+        placement=stage.placement,
+    )
+    wrapped = wrap(chunks, stage.layout)
+    optimizer = build_optimizer(wrapped, stage.optimizer, stage.layout, stage.precision)
+    saver = _Saver(stage, chunks, optimizer, out, run_folder)
+    state = saver.begin(start)
+    continued_from = state.step if state.step else None
+    parameters = _parameters(chunks)
+    flops_per_token = model_flops_per_token(stage.model, stage.sequence_length)
+    world = distributed.get_world_size()
+    names = sorted(stage.mixture)
+    loss, stop, seconds = None, False, 0.0
+    with Report(stage, out, distributed.get_rank(), state.step) as report:
+        kernel = chunks[0].decoder.layers[0].self_attention.core_attention.choice
+        report.say(f"parameters={parameters} attention={kernel.name} ({kernel.why}) from step {state.step}")
+        while state.step < stage.steps and not stop:
+            began = time.perf_counter()
+            micro_batches = own_micro_batches(batches, state.step, stage.layout)
+            waited = time.perf_counter() - began
+            rate = learning_rate(stage.learning_rate, state.step)
+            set_learning_rate(optimizer, rate)
+            sums_3K, gradient_norm = train_step(wrapped, optimizer, micro_batches, sources=len(names))
+            # One collective tells every rank the losses, whether any was asked to stop, whether rank 0 wants to save.
+            signals = torch.tensor([should_stop(), saver.is_time()], dtype=torch.float64, device=sums_3K.device)
+            totals = over_all_ranks(torch.cat((sums_3K.flatten(), signals))).tolist()
+            took = time.perf_counter() - began
+            seconds += took
+            losses, counted, tokens = (totals[i * len(names) : (i + 1) * len(names)] for i in range(3))
+            stop, is_time = totals[-2] > 0, totals[-1] > 0
+            state = _advanced(state, dict(zip(names, map(int, tokens), strict=True)))
+            loss = sum(losses) / max(1.0, sum(counted))
+            if not math.isfinite(loss):
+                raise PhaseError(f"the loss is not finite at step {state.step}; the last checkpoint is of {saver.newest}")
+            tgs = stage.tokens_per_step / world / took
+            values = {
+                "train/loss": loss,
+                **{
+                    f"train_loss_by_source/{name}": total / count
+                    for name, total, count in zip(names, losses, counted, strict=True)
+                    if count
+                },
+                "train/lr": rate,
+                "train/grad_norm": gradient_norm,
+                "train/consumed_tokens": state.consumed_tokens,
+                "perf/tgs": tgs,
+                "perf/tflops_per_gpu": tgs * flops_per_token / 1e12,
+                "perf/step_time_ms": took * 1e3,
+                "perf/data_wait_pct": 100.0 * waited / took,
+                "memory/max_active_gb": peak_memory_gb(),
+            }
+            done = state.step - (continued_from or 0)
+            report.step(state.step, values, seconds_left=(stage.steps - state.step) * seconds / done)
+            if stop or is_time or state.step == stage.steps or saver.is_step(state.step):
+                saver.save(state)
+        interrupted = state.step < stage.steps
+        if interrupted:
+            report.say(f"asked to stop: saved step {state.step}")
+    done = state.step - (continued_from or 0)
+    return PhaseSummary(
+        step=state.step,
+        steps=stage.steps,
+        interrupted=interrupted,
+        continued_from=continued_from,
+        loss=loss,
+        consumed_tokens=state.consumed_tokens,
+        parameters=parameters,
+        tokens_per_s=stage.tokens_per_step * done / seconds if done else None,
+        checkpoint=f"{CHECKPOINTS}/{saver.newest}" if saver.newest else None,
+    )
+
+
+class _Saver:
+    """Where a phase begins, and when and where it is saved."""
+
+    def __init__(
+        self, stage: PhaseStage, chunks: list[GPTModel], optimizer: ChainedOptimizer, out: Path, run_folder: Path
+    ) -> None:
+        self._stage, self._chunks, self._optimizer = stage, chunks, optimizer
+        self._folder = out / CHECKPOINTS
+        self._events = EventLog(run_folder / EVENTS_FILE, distributed.get_rank())
+        self._saved_at = time.monotonic()
+        self.newest: str | None = None  # name of the newest checkpoint
+
+    def begin(self, start: Path | None) -> TrainState:
+        """The model and the optimizer stand where training goes on; says where that is."""
+        own = checkpoint.latest(self._folder)
+        if own is not None:
+            self.newest = own.name
+            return checkpoint.load(own, self._chunks, self._optimizer)
+        fresh = TrainState(
+            stage=self._stage.name,
+            step=0,
+            optimizer_steps=0,
+            consumed_tokens=0,
+            consumed_tokens_by_source=dict.fromkeys(sorted(self._stage.mixture), 0),
+        )
+        if start is None:
+            return fresh
+        before = checkpoint.latest(start / CHECKPOINTS)
+        if before is None:
+            raise PhaseError(f"phase `{self._stage.start_from}` left no complete checkpoint in {start / CHECKPOINTS}")
+        loaded = checkpoint.load(before, self._chunks, self._optimizer)
+        return structs.replace(fresh, optimizer_steps=loaded.optimizer_steps)
+
+    def is_time(self) -> bool:
+        """Whether this rank's clock says so; only rank 0's is asked, for clocks differ."""
+        every = self._stage.checkpoint.every_seconds
+        return every is not None and distributed.get_rank() == 0 and time.monotonic() - self._saved_at >= every
+
+    def is_step(self, step: int) -> bool:
+        every = self._stage.checkpoint.every_steps
+        return every is not None and step % every == 0
+
+    def save(self, state: TrainState) -> None:
+        """A complete checkpoint of the state lies in the folder. A collective."""
+        began = time.monotonic()
+        path = checkpoint.save(self._folder, self._chunks, self._optimizer, state, self._stage.checkpoint.keep)
+        self._saved_at = time.monotonic()
+        self.newest = path.name
+        if distributed.get_rank() == 0:
+            took_ms = round((self._saved_at - began) * 1e3, 1)
+            self._events.write("checkpoint_saved", stage=self._stage.name, step=state.step, dur_ms=took_ms)
+
+
+def _advanced(state: TrainState, tokens: dict[str, int]) -> TrainState:
+    """The state after one more step, which took these tokens of each source."""
+    by_source = {name: state.consumed_tokens_by_source.get(name, 0) + count for name, count in tokens.items()}
+    return structs.replace(
+        state,
+        step=state.step + 1,
+        optimizer_steps=state.optimizer_steps + 1,
+        consumed_tokens=sum(by_source.values()),
+        consumed_tokens_by_source=by_source,
+    )
+
+
+def _parameters(chunks: list[GPTModel]) -> int:
+    """How many parameters the whole model really has: shards are added up, copies are not. A collective."""
+    own = 0
+    if parallel_state.get_data_parallel_rank() == 0:
+        first = parallel_state.get_tensor_model_parallel_rank() == 0
+        for chunk in chunks:
+            for parameter in chunk.parameters():
+                if getattr(parameter, "shared", False):  # the tied embedding's copy on the last stage
+                    continue
+                if first or getattr(parameter, "tensor_model_parallel", False):
+                    own += parameter.numel()
+    return int(over_all_ranks(torch.tensor(own, device=host.device())).item())
