@@ -45,7 +45,7 @@ def load_model(phase: PhaseStage, folder: Path) -> Loaded:
         rope_base=phase.rope_base,
         precision=phase.precision,
         attention=phase.attention,
-        seed=phase.seed,
+        seed=None,
     )
     checkpoint.load_weights(chunks, newest)
     (model,) = chunks
