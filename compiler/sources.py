@@ -2,9 +2,11 @@
 
 import glob
 import hashlib
+import os
 import re
 import sys
 import sysconfig
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +22,8 @@ STDLIB = "python://stdlib"
 WHOLE_BYTES = 256 << 20
 END_BYTES = 64 << 10
 
+_FOREIGN = frozenset({"site-packages", "dist-packages", "__pycache__"})
+_ARCHIVES = (".tar", ".tgz", ".tbz2", ".txz", ".tar.gz", ".tar.bz2", ".tar.xz", ".tar.zst")
 _REMOTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 
 
@@ -38,20 +42,26 @@ def is_remote(path: str) -> bool:
 
 
 def list_files(root: Path, source: AnySource) -> tuple[Path, list[str]]:
-    """The folder the files lie in and their paths in it, sorted; none if nothing matches.
+    """The folder the files lie in and their paths in it, sorted; none if nothing matches. The runtime reads the same.
 
-    `include` and `exclude` are globs relative to a folder. Hidden files and `__pycache__` are no text of anybody's.
+    `include` and `exclude` are globs relative to that folder; an archive is taken whole, they select its members.
     """
-    path = Path(sysconfig.get_paths()["stdlib"]) if source.path == STDLIB else root / source.path
-    if path.is_file():
-        return path.parent, [path.name]
-    if path.is_dir():
-        names = _matches(path, source.include or ("**",)) - _matches(path, source.exclude)
-        return path, sorted(names)
-    folder, pattern = (
-        (Path(path.anchor), str(path.relative_to(path.anchor))) if path.is_absolute() else (root, str(path))
-    )
-    return folder, sorted(_matches(folder, (pattern,)))
+    path = root / source.path
+    if source.path == STDLIB:
+        folder = Path(sysconfig.get_path("stdlib"))
+        names = set(_walk(folder, suffix=".py"))
+    elif path.is_dir():
+        folder, names = path, set(_walk(path))
+    elif path.is_file():
+        folder, names = path.parent, {path.name}
+        if path.name.lower().endswith(_ARCHIVES):
+            return folder, [path.name]
+    else:
+        folder = _fixed_folder(path)
+        names = _matches(folder, (path.relative_to(folder).as_posix(),))
+    if source.include:
+        names &= _matches(folder, source.include)
+    return folder, sorted(names - _matches(folder, source.exclude))
 
 
 def look_at(root: Path, source: AnySource) -> Found | None:
@@ -92,8 +102,20 @@ def digest_stdlib(folder: Path, names: list[str]) -> Found:
     return Found(files=len(names), size_bytes=total, digest=digest.hexdigest())
 
 
+def _walk(folder: Path, suffix: str = "") -> Iterator[str]:
+    """Hidden files, caches and other people's packages are no text of this source."""
+    for parent, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if name[0] != "." and name not in _FOREIGN]
+        inner = Path(parent).relative_to(folder)
+        yield from ((inner / name).as_posix() for name in names if name[0] != "." and name.endswith(suffix))
+
+
+def _fixed_folder(pattern: Path) -> Path:
+    """The folder before a glob's first wild card."""
+    wild = next((index for index, part in enumerate(pattern.parts) if glob.has_magic(part)), len(pattern.parts) - 1)
+    return Path(*pattern.parts[:wild])
+
+
 def _matches(folder: Path, patterns: tuple[str, ...]) -> set[str]:
-    found: set[str] = set()
-    for pattern in patterns:
-        found.update(glob.iglob(pattern, root_dir=folder, recursive=True))
-    return {name for name in found if "__pycache__" not in name and (folder / name).is_file()}
+    found = (name for pattern in patterns for name in glob.iglob(pattern, root_dir=folder, recursive=True))
+    return {Path(name).as_posix() for name in found if (folder / name).is_file()}

@@ -49,9 +49,9 @@ def _data(draft: Draft) -> Iterator[Notice]:
             message = f"pre-training reads text and code, not yet a source of kind `{source.kind}`"
             yield Notice(key=f"{key}.kind", message=message, blocks=True)
         if is_remote(source.path):
-            message = f"`{source.path}` is remote: reading it is not built yet"
-            yield Notice(key=f"{key}.path", message=message, blocks=True)
-        elif source.path.endswith(".parquet"):
+            message = f"`{source.path}` is not looked at while planning: its address stands for its content"
+            yield Notice(key=f"{key}.path", message=message, blocks=False)
+        if source.path.endswith(".parquet"):
             yield Notice(key=f"{key}.path", message="reading Parquet is not built yet", blocks=True)
         if draft.spec.data.sources[name].recipe is not None:
             message = "cleaning recipes are not built yet: the text would go in as it is"

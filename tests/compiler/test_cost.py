@@ -1,6 +1,10 @@
 """Parameters, FLOPs and model states against published and counted figures."""
 
 import itertools
+import json
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -153,3 +157,13 @@ def test_a_bubble_lengthens_the_step_and_virtual_chunks_shorten_it() -> None:
     assert (bubble(plain), bubble(chunked)) == (3 / 8, 3 / 16)
     times = [step_time_s(MIDDLE, each, 4096, 1 << 20, "a100-80gb", 312e12) for each in (plain, chunked)]
     assert times[0] / times[1] == pytest.approx((11 / 8) / (19 / 16))
+
+
+@pytest.mark.slow
+def test_model_states_are_what_megatron_allocates() -> None:
+    root = Path(__file__).parents[2]
+    command = [sys.executable, "-m", "tests.compiler.megatron_states"]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    for allocated, planned in json.loads(done.stdout.splitlines()[-1]):
+        assert allocated == planned
