@@ -148,8 +148,8 @@ def our_side(name: str, phase: PhaseStage, drawn: Batch) -> Side:
 
     def one() -> float:
         batches = [step.micro_batch(part(drawn, at, at + size)) for at in range(0, phase.sequences_per_step, size)]
-        sums, _ = step.train_step(wrapped, adam, batches, sources=1)
-        return float(sums.loss_K.sum() / sums.counted_K.sum())
+        (loss, counted, _), _ = step.train_step(wrapped, adam, batches, sources=1)
+        return float(loss / counted)
 
     return Side(name, one, model, our_group)
 
