@@ -27,3 +27,8 @@ def flops(count: float) -> str:
 def amount(value: float) -> str:
     """Hours or money: two decimals below a hundred, none above."""
     return f"{value:,.2f}" if 0 < value < 100 else f"{value:,.0f}"
+
+
+def rough(value: float) -> str:
+    """Three digits of an estimate: 254584.3 -> "~255,000"."""
+    return f"~{float(f'{value:.3g}'):,.0f}" if value >= 100 else f"~{value:.3g}"

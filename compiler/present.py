@@ -15,7 +15,7 @@ from trainwright.compiler.changes import show
 from trainwright.compiler.cost.time import bubble
 from trainwright.compiler.diff import Difference, Figure
 from trainwright.compiler.draw import describe
-from trainwright.compiler.figures import amount, flops, rounded, size
+from trainwright.compiler.figures import amount, flops, rough, rounded, size
 from trainwright.compiler.review import Verdict
 from trainwright.spec.plan import Estimate, Layout, PhaseStage, Plan, RankMemory
 from trainwright.spec.units import format_count, format_seconds
@@ -191,8 +191,8 @@ def _memory(plan: Plan) -> Table:
 
 def _sizes(memory: RankMemory) -> list[str]:
     exact = (memory.parameters_bytes, memory.gradients_bytes, memory.optimizer_bytes)
-    rough = (memory.activations_bytes, memory.logits_bytes)
-    sizes = [size(each) for each in exact] + [f"~{size(each)}" if each else UNKNOWN for each in rough]
+    estimated = (memory.activations_bytes, memory.logits_bytes)
+    sizes = [size(each) for each in exact] + [f"~{size(each)}" if each else UNKNOWN for each in estimated]
     return [*sizes, f"~{size(memory.total_bytes)}"]
 
 
@@ -220,8 +220,8 @@ def _time(plan: Plan) -> Table:
             "all",
             *[""] * 5,
             f"~{format_seconds(sum(estimate.duration_s or 0.0 for estimate in known))}",
-            f"~{amount(sum(estimate.gpu_hours or 0.0 for estimate in known))}",
-            f"~{amount(sum(costs))}" if costs else UNKNOWN,
+            rough(sum(estimate.gpu_hours or 0.0 for estimate in known)),
+            rough(sum(costs)) if costs else UNKNOWN,
         )
     where = "no peak is known of this device, so no time" if not known else None
     table.caption = "; ".join(part for part in (plan.flops_convention, where) if part)
@@ -234,11 +234,11 @@ def _times(estimate: Estimate) -> list[str]:
         return [UNKNOWN] * 6
     return [
         f"~{format_seconds(estimate.step_time_s)}",
-        f"~{estimate.tokens_per_s or 0:,.0f}",
+        rough(estimate.tokens_per_s or 0.0),
         f"~{estimate.mfu or 0:.0%}",
         f"~{format_seconds(estimate.duration_s)}",
-        f"~{amount(estimate.gpu_hours or 0.0)}",
-        UNKNOWN if estimate.cost is None else f"~{amount(estimate.cost)}",
+        rough(estimate.gpu_hours or 0.0),
+        UNKNOWN if estimate.cost is None else rough(estimate.cost),
     ]
 
 
