@@ -87,26 +87,19 @@ def _summary(plan: Plan) -> Text:
     phases = _phase_stages(plan)
     model = phases[0].model
     hardware = plan.hardware
-    devices = hardware.nodes * hardware.gpus_per_node
-    what = "process" if hardware.device == "cpu" else "GPU"
-    machines = f"{hardware.nodes:,} x {hardware.gpus_per_node:,} {hardware.name}" if devices > 1 else hardware.name
-    tokens = sum(phase.tokens for phase in phases)
-    lines = [
+    ranks = hardware.nodes * hardware.gpus_per_node
+    noun = ("process" if ranks == 1 else "processes") if hardware.device == "cpu" else ("GPU" if ranks == 1 else "GPUs")
+    shape = f"{hardware.nodes:,} x {hardware.gpus_per_node:,} {hardware.name}" if ranks > 1 else hardware.name
+    sizes = f"{model.layers} layers, hidden {model.hidden_size:,}, {model.heads}/{model.kv_heads} heads, "
+    sizes += f"MLP {model.ffn_size:,}, vocabulary {model.vocab_size:,}"
+    tokens = rounded(sum(phase.tokens for phase in phases))
+    return Text.assemble(
         (plan.name, "bold"),
-        (f"{model.parameters:,} parameters ", ""),
-        (f"({model.layers} layers, hidden {model.hidden_size:,}, {model.heads}/{model.kv_heads} heads, ", "dim"),
-        (f"MLP {model.ffn_size:,}, vocabulary {model.vocab_size:,})", "dim"),
-        (f"{rounded(tokens)} tokens in {len(phases)} phase{_s(len(phases))}, {phases[0].precision}", ""),
-        (f"{machines}: {devices:,} {what}{'es' if what == 'process' and devices > 1 else _s(devices, what)}", ""),
-    ]
-    text = Text()
-    for part, style in (lines[0], ("\n", ""), *lines[1:4], ("\n", ""), lines[4], (", on ", ""), lines[5]):
-        text.append(part, style=style)
-    return text
-
-
-def _s(count: int, what: str = "") -> str:
-    return "" if count == 1 or what == "process" else "s"
+        f"\n{model.parameters:,} parameters ",
+        (f"({sizes})", "dim"),
+        f"\n{tokens} tokens in {len(phases)} phase{'' if len(phases) == 1 else 's'}, {phases[0].precision}",
+        f", on {shape}: {ranks:,} {noun}",
+    )
 
 
 def _stages(plan: Plan, verdicts: Sequence[Verdict]) -> Table:
