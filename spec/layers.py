@@ -187,7 +187,7 @@ class _Gatherer:
             path = _key_path(key)
             span = Span("-s", line, 1, line, len(key.rstrip()) + 1)
             if path and equals:
-                origin = Origin("command line", f"-s {text}", span)
+                origin = Origin("command line", f"-s {' '.join(text.split())}", span)
                 layers.append(_override(path, span, value, len(key) + 2, origin))
             else:
                 shown = Span("-s", line, 1, line, len(text.split("\n")[0]) + 1)

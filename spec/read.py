@@ -199,7 +199,7 @@ class _Reader:
         if isinstance(kind, inspect.IntType) and isinstance(value, int) and not isinstance(value, bool):
             return self._in_range(kind, value, node, path)
         if isinstance(kind, inspect.FloatType) and isinstance(value, int | float) and not isinstance(value, bool):
-            return self._in_range(kind, float(value), node, path)
+            return self._in_range(kind, float(value) if abs(value) <= _LARGEST else value, node, path)
         if isinstance(kind, inspect.StrType) and isinstance(value, str):
             return self._string(kind, value, node, path, extra)
         return self._wrong_type(kind, node, path, extra)

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from trainwright.spec.device import known_hardware
 from trainwright.spec.layers import known_presets, preset_text
 
 _SCHEMA = Path(__file__).resolve().parent.parent / "schemas" / "spec.schema.json"
@@ -51,7 +52,7 @@ _LARGE_DATA = """
 [cluster]
 nodes = 16
 gpus_per_node = 8
-gpu = "h100"  # `trainwright explain TW320` lists what is known
+gpu = "h100"  # or {hardware}
 network = {{ per_gpu = "400Gb/s", kind = "infiniband" }}
 
 [topology]
@@ -105,5 +106,6 @@ def starter(name: str, preset: str) -> str:
     weights = "\n".join(["[data.mixtures]  # weights; they need not sum to one", *(_MIXTURES[m] for m in mixtures)])
     end = _END.format(phases=", ".join(f'"{phase}"' for phase in names), last=names[-1])
     tensor, recompute = (4, "full") if preset.endswith("20b") else (1, "selective")
-    machine = _LARGE_DATA.format(tensor=tensor, recompute=recompute)
+    others = ", ".join(device for device in known_hardware() if device != "h100")
+    machine = _LARGE_DATA.format(hardware=others, tensor=tensor, recompute=recompute)
     return f"{start}{machine}\n{data}{weights}\n\n{written}{end}"

@@ -8,6 +8,7 @@ import re
 import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from trainwright.spec import codes
 from trainwright.spec.diagnostics import Diagnostic, Span
@@ -21,13 +22,25 @@ _BAD_KEYS = ("invalid statement", "invalid initial character for a key part")
 _DELIMITERS = frozenset(" \t\r\n,={}[]\"'#")
 
 
-@dataclass(frozen=True)
-class Statement:
-    """text[start:end], and what the scan itself found wrong: a place, a sentence, a cure."""
+class Problem(NamedTuple):
+    """What is wrong with text[start:end], and how to cure it."""
 
     start: int
     end: int
-    problem: tuple[int, int, str, str | None] | None = None
+    message: str
+    cure: str | None = None
+
+    def shifted(self, by: int) -> "Problem":
+        return self._replace(start=self.start + by, end=self.end + by)
+
+
+@dataclass(frozen=True)
+class Statement:
+    """text[start:end], and what the scan itself found wrong with it."""
+
+    start: int
+    end: int
+    problem: Problem | None = None
 
 
 def check(text: str, file: str, first_line: int) -> tuple[list[Diagnostic], str]:
@@ -36,6 +49,11 @@ def check(text: str, file: str, first_line: int) -> tuple[list[Diagnostic], str]
     A broken header takes the statements under it along: nobody knows which table they belong to.
     """
     diagnostics: list[Diagnostic] = []
+    if text.startswith("\ufeff"):
+        span = Span(file, first_line, 1, first_line, 2)
+        message = "the text begins with a byte order mark"
+        diagnostics.append(Diagnostic(codes.SYNTAX, message, span, "save the file as UTF-8 without one"))
+        text = " " + text[1:]
     kept = text
     orphaned = False
     for statement in _statements(text):
@@ -44,16 +62,16 @@ def check(text: str, file: str, first_line: int) -> tuple[list[Diagnostic], str]
         orphaned = orphaned and not is_header
         problem = statement.problem or _judge(body, statement.start)
         if problem:
-            start, end, message, cure = problem
-            span = Span(file, *_place(text, start, first_line), *_place(text, max(end, start + 1), first_line))
-            diagnostics.append(Diagnostic(codes.SYNTAX, message, span, cure))
+            end = max(problem.end, problem.start + 1)
+            span = Span(file, *_place(text, problem.start, first_line), *_place(text, end, first_line))
+            diagnostics.append(Diagnostic(codes.SYNTAX, problem.message, span, problem.cure))
             orphaned = orphaned or is_header
         if problem or orphaned:
             kept = kept[: statement.start] + re.sub(r"[^\n]", " ", body) + kept[statement.end :]
     return diagnostics, kept
 
 
-def locate(error: tomllib.TOMLDecodeError, text: str, file: str, first_line: int) -> Diagnostic:
+def locate(error: Exception, text: str, file: str, first_line: int) -> Diagnostic:
     """What `tomllib` says about a whole text, at the place it names."""
     message, offset = _message(error, text)
     place = _place(text, offset, first_line)
@@ -94,9 +112,8 @@ def _statement(text: str, start: int) -> Statement:
             if end is None:
                 stop = len(text) if len(quote) == 3 else _line_end(text, position)
                 shown = _line_end(text, position)
-                return Statement(
-                    start, stop, (position, shown, "this string is never closed", f"close it with `{quote}`")
-                )
+                problem = Problem(position, shown, "this string is never closed", f"close it with `{quote}`")
+                return Statement(start, stop, problem)
             position = end
         elif character in "[{" and not header:
             opened.append(position)
@@ -121,7 +138,8 @@ def _unclosed(text: str, start: int, bracket: int, end: int) -> Statement:
     closing, what = ("]", "array") if text[bracket] == "[" else ("}", "inline table")
     if what == "inline table":
         end = _line_end(text, bracket)  # it cannot span lines: what follows are statements of their own
-    return Statement(start, end, (bracket, bracket + 1, f"this {what} is never closed", f"close it with `{closing}`"))
+    problem = Problem(bracket, bracket + 1, f"this {what} is never closed", f"close it with `{closing}`")
+    return Statement(start, end, problem)
 
 
 def _string_end(text: str, start: int, quote: str) -> int | None:
@@ -147,52 +165,63 @@ def _line_end(text: str, position: int) -> int:
     return len(text) if end < 0 else end
 
 
-def _judge(body: str, base: int) -> tuple[int, int, str, str | None] | None:
-    """What `tomllib` has against one statement: start and end offset in the whole text, a sentence, a cure."""
+def _judge(body: str, base: int) -> Problem | None:
+    """What `tomllib` has against one statement, which begins at `base` of the whole text."""
     try:
         tomllib.loads(body)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:
         message, offset = _message(error, body)
     else:
         return None
     if message.startswith(("cannot ", "duplicate ")):
         return None  # both places are known once the tree is built
+    return _explained(body, offset, message).shifted(base)
+
+
+def _explained(body: str, offset: int, message: str) -> Problem:
+    """The refusal of a statement in words that fit what people usually mean by it."""
     brace = _open_brace(body, offset)
     if brace is not None and "\n" in body[brace:]:
         cure = "write it as a `[table]` of its own, or on one line"
-        return base + brace, base + brace + 1, "an inline table must stand on one line", cure
-    start = offset
-    while start > 0 and body[start - 1] not in _DELIMITERS:
-        start -= 1
-    end = offset
-    while end < len(body) and body[end] not in _DELIMITERS:
-        end += 1
-    word = body[start:end]
-    if message.startswith("expected newline") and body[offset] in (*_DELIMITERS, ";"):
+        return Problem(brace, brace + 1, "an inline table must stand on one line", cure)
+    if message.startswith("unescaped"):
+        backslash = body.rfind("\\", 0, offset)
+        cure = "write two of them, or the string in single quotes"
+        return Problem(backslash, backslash + 2, "a backslash that begins no escape", cure)
+    start, end = _word(body, offset)
+    word, before = body[start:end], body[:start].rstrip(" \t")
+    if message.startswith("expected newline") and (start == end or body[offset] == ";"):
         rest = body[offset : _line_end(body, offset)].rstrip()
         cure = "a line holds one `key = value`, and perhaps a comment"
-        return base + offset, base + offset + len(rest), "nothing may follow the value on its line", cure
-    if message in _BAD_KEYS:
-        if body[offset : offset + 1] == "}" and body[:offset].rstrip().endswith(","):
-            comma = len(body[:offset].rstrip()) - 1
-            return base + comma, base + comma + 1, "an inline table takes no comma at its end", "take it out"
-        if word:
-            cure = "keys of other characters than A to Z, digits, `-` and `_` stand in quotes"
-            return base + start, base + end, f"`{word}` is not a key", cure
-    if word and body[:start].rstrip(" \t").endswith(("=", "[", ",")) and not body.lstrip().startswith("["):
-        literal = word.lower() if word in ("True", "False") else f'"{word}"'
-        cure = (
-            f"write `{literal}`"
-            if word in ("True", "False")
-            else f"strings and quantities stand in quotes: `{literal}`"
-        )
-        return base + start, base + end, f"`{word}` is not a TOML value", cure
-    if message == "invalid value" and body[:start].rstrip().endswith("="):
-        equals = len(body[:start].rstrip()) - 1
-        return base + equals, base + equals + 1, "a value is missing after `=`", None
+        return Problem(offset, offset + len(rest), "nothing may follow the value on its line", cure)
+    if message in _BAD_KEYS and body[offset : offset + 1] == "}" and body[:offset].rstrip().endswith(","):
+        comma = len(body[:offset].rstrip()) - 1
+        return Problem(comma, comma + 1, "an inline table takes no comma at its end", "take it out")
+    if message in _BAD_KEYS and word:
+        cure = "keys of other characters than A to Z, digits, `-` and `_` stand in quotes"
+        return Problem(start, end, f"`{word}` is not a key", cure)
+    if word in ("True", "False"):
+        return Problem(start, end, f"`{word}` is not a TOML value", f"write `{word.lower()}`")
+    if word and before.endswith(("=", "[", ",")) and not body.lstrip().startswith("["):
+        cure = f'strings and quantities stand in quotes: `"{word}"`'
+        return Problem(start, end, f"`{word}` is not a TOML value", cure)
+    if message == "invalid value" and before.endswith("="):
+        return Problem(len(before) - 1, len(before), "a value is missing after `=`")
     if word.endswith(":") and message.startswith("expected `=`"):
-        return base + start, base + end, message, f"TOML writes `{word[:-1]} = ...`, and `[{word[:-1]}]` for a table"
-    return base + start, base + max(end, offset + 1), message, None
+        return Problem(start, end, message, f"TOML writes `{word[:-1]} = ...`, and `[{word[:-1]}]` for a table")
+    return Problem(start, max(end, offset + 1), message)
+
+
+def _word(body: str, offset: int) -> tuple[int, int]:
+    """The run of characters around `offset` that no space, bracket, quote, comma or `=` interrupts; empty on one."""
+    if body[offset : offset + 1] in _DELIMITERS:
+        return offset, offset
+    start = end = offset
+    while start > 0 and body[start - 1] not in _DELIMITERS:
+        start -= 1
+    while end < len(body) and body[end] not in _DELIMITERS:
+        end += 1
+    return start, end
 
 
 def _open_brace(body: str, offset: int) -> int | None:
@@ -212,8 +241,10 @@ def _open_brace(body: str, offset: int) -> int | None:
     return opened[-1] if opened else None
 
 
-def _message(error: tomllib.TOMLDecodeError, text: str) -> tuple[str, int]:
+def _message(error: Exception, text: str) -> tuple[str, int]:
     """The sentence in our style, and the offset that it is about."""
+    if not isinstance(error, tomllib.TOMLDecodeError):
+        return "the value is nested too deeply, or a number too long, to be read", 0
     said = str(error)
     place = _PLACE.search(said)
     message = _PLACE.sub("", said)

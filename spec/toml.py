@@ -34,11 +34,11 @@ def parse(text: str, file: str, origin: Callable[[Span], Origin], first_line: in
     """The tree of `text`, which stands in `file` from `first_line` on; `origin` says where a span comes from."""
     text = text.replace("\r\n", "\n")
     diagnostics: list[Diagnostic] = []
-    refusal: tomllib.TOMLDecodeError | None = None
+    refusal: Exception | None = None
     readable = text
     try:
         tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # ValueError: not TOML, or an integer longer than Python reads
         refusal = error
         diagnostics, readable = syntax.check(text, file, first_line)
     builder = _Builder(readable, file, origin, first_line)

@@ -11,6 +11,9 @@ from fractions import Fraction
 
 _NUMBER = re.compile(r"\s*([+-]?\d+(?:_\d+)*(?:\.\d+(?:_\d+)*)?(?:[eE][+-]?\d{1,3})?)\s*(.*?)\s*", re.S | re.A)
 
+_LONGEST = 60  # characters of a quantity
+_LARGEST = 2**63 - 1  # what programs that read a plan can take
+
 _DECIMAL = {"": 1, "k": 10**3, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "P": 10**15}
 _BINARY = {"Ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30, "Ti": 1 << 40, "Pi": 1 << 50}
 _COUNTS = _DECIMAL | _BINARY | {"B": 10**9}
@@ -95,6 +98,8 @@ def quantity(value: int | float | str, unit: str) -> int | float:
         number *= _factor(suffix, value, known)
     else:
         number = Fraction(repr(value)) if isinstance(value, float) else Fraction(value)
+    if abs(number) > _LARGEST:
+        raise OutOfRangeError(f"`{value}` is more than anything here can be")
     if known.whole and number.denominator != 1:
         raise NotWholeError(f"`{value}` is {_decimal(number)}, which is not a whole number")
     return int(number) if known.whole else float(number)
@@ -113,6 +118,8 @@ def interval(value: int | str) -> Steps | Seconds:
     if suffix in _TIMES:
         if number <= 0:
             raise OutOfRangeError(f"`{value}` is no interval: it must be positive")
+        if number > _LARGEST:
+            raise OutOfRangeError(f"`{value}` is longer than anything lasts")
         return Seconds(float(number * _TIMES[suffix]))
     raise UnitError(f"`{suffix}` is not a unit of an interval", "accepted are steps and ms, s, min, h, d, w")
 
@@ -165,7 +172,7 @@ def format_seconds(seconds: float) -> str:
 
 
 def _split(value: str, example: str) -> tuple[Fraction, str]:
-    match = _NUMBER.fullmatch(value)
+    match = _NUMBER.fullmatch(value) if len(value) <= _LONGEST else None
     if not match:
         raise NotANumberError(f"`{value}` does not begin with a number", f'write it like "{example}"')
     if match[2].startswith(","):
@@ -190,6 +197,8 @@ def _factor(suffix: str, value: str, unit: Unit) -> int | Fraction:
 
 
 def _steps(number: Fraction, value: str) -> Steps:
+    if number > _LARGEST:
+        raise OutOfRangeError(f"`{value}` is more steps than there can be")
     if number.denominator != 1:
         raise NotWholeError(f"`{value}` is {_decimal(number)} steps, which is not a whole number")
     if number < 0:

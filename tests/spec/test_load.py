@@ -153,3 +153,31 @@ def test_the_same_input_gives_the_same_diagnostics(tmp_path: Path) -> None:
     path = tmp_path / "spec.toml"
     path.write_text('[run]\nx = 1\ny = 2\n[model]\npreset = "nope"\n', encoding="utf-8")
     assert load(path, ["a=1"]).diagnostics == load(path, ["a=1"]).diagnostics
+
+
+@pytest.mark.parametrize(
+    ("text", "codes"),
+    [
+        ('[run]\nnam = "x"', ["TW110"]),  # `name` is not missing, it is misspelt
+        ('[modle]\npreset = "tiny"', ["TW110"]),
+        ('[model]\npreset = "nope"', ["TW106"]),  # no dimension is missing on top
+        ("[run]\nname = x", ["TW101"]),
+        ("[run\nname = 'x'\nseed = -1", ["TW101"]),
+        ('[[phases]]\nname = "a"\ntoken = "1k"\nsequence_length = 1\nmixture = "m"', ["TW110"]),
+        ("[topology]\ntensor = 99999999999999999999", ["TW115"]),
+        (f"[optimizer]\nclip = 1{'0' * 400}", ["TW115"]),
+        (f"[optimizer]\nclip = 1{'0' * 5000}", ["TW101"]),
+        ('[[phases]]\nname = "a"\ntokens = "1e999"\nsequence_length = 1\nmixture = "m"', ["TW115"]),
+        ('[budget]\ndeadline = "1e999 d"', ["TW115"]),
+        (f"x = {'[' * 5000}{']' * 5000}", ["TW101"]),
+        ('\ufeff[run]\nname = "x"', ["TW101"]),
+    ],
+)
+def test_one_cause_gives_one_report(text: str, codes: list[str], tmp_path: Path) -> None:
+    rest = 'extends = ["preset:tiny"]\n[run]\nseed = 2\n[tokenizer]\ntrain = {}\n'
+    (tmp_path / "rest.toml").write_text(rest, encoding="utf-8")
+    path = tmp_path / "spec.toml"
+    mark, body = ("\ufeff", text[1:]) if text.startswith("\ufeff") else ("", text)
+    path.write_text(f'{mark}extends = ["rest.toml"]\n{body}\n', encoding="utf-8")
+    sets = [] if "[run" in text else ['run.name="x"']
+    assert [diagnostic.code for diagnostic in load(path, sets).diagnostics] == codes
