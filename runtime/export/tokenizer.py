@@ -15,13 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sentencepiece import sentencepiece_model_pb2 as protobuf
-
 from trainwright.runtime.data.vocabulary import MODEL_FILE, SPECIAL_TOKENS_FILE
+from trainwright.runtime.export.sentencepiece_model import Kind, Piece, SentencePieceModel, parse
 
 _SPACE = "▁"  # what SentencePiece writes for a space
-_NORMAL, _UNKNOWN, _CONTROL, _USER_DEFINED = 1, 2, 3, 4
-_BPE = 2
 
 
 class TokenizerNotConvertible(ValueError):
@@ -48,20 +45,19 @@ def write_tokenizer(source: bytes, named: Mapping[str, int], out: Path) -> Token
     `source` is a SentencePiece model; `named` gives ids the names they have as special tokens, where these are not
     the model's own (InternLM2's chat tokens are spare pieces). Raises TokenizerNotConvertible.
     """
-    model = protobuf.ModelProto()
-    model.ParseFromString(source)
+    model = parse(source)
     _refuse(model)
-    pieces = [_Piece(piece.piece, piece.type, piece.score) for piece in model.pieces]
+    pieces = list(model.pieces)
     for name, index in named.items():
-        pieces[index] = _Piece(name, _CONTROL, 0.0)
-    ids = TokenIds(begin=model.trainer_spec.bos_id, end=model.trainer_spec.eos_id)
+        pieces[index] = Piece(name, 0.0, Kind.CONTROL)
+    ids = TokenIds(begin=model.begin_id, end=model.end_id)
     # A pad token of its own would be one more row; InternLM2 pads with the end token too.
-    roles = {"bos_token": ids.begin, "eos_token": ids.end, "unk_token": model.trainer_spec.unk_id, "pad_token": ids.end}
+    roles = {"bos_token": ids.begin, "eos_token": ids.end, "unk_token": model.unknown_id, "pad_token": ids.end}
     special = {role: pieces[index].text for role, index in roles.items()}
     special_map = {
         **special,
         "additional_special_tokens": [
-            piece.text for piece in pieces if piece.kind == _CONTROL and piece.text not in special.values()
+            piece.text for piece in pieces if piece.kind == Kind.CONTROL and piece.text not in special.values()
         ],
     }
     config = {
@@ -79,29 +75,15 @@ def write_tokenizer(source: bytes, named: Mapping[str, int], out: Path) -> Token
     return ids
 
 
-@dataclass(frozen=True)
-class _Piece:
-    text: str
-    kind: int
-    score: float
-
-    @property
-    def added(self) -> bool:
-        """Whether it is looked for in the text before anything is merged."""
-        # SentencePiece looks for user-defined pieces after spaces were replaced: one with a true space is never found.
-        return self.kind in (_UNKNOWN, _CONTROL) or (self.kind == _USER_DEFINED and " " not in self.text)
-
-
-def _tokenizer_json(model: Any, pieces: list[_Piece], ids: TokenIds) -> dict[str, Any]:
-    """The content of tokenizer.json. `model` is the SentencePiece `ModelProto` that `pieces` are from."""
-    dummy_prefix = model.normalizer_spec.add_dummy_prefix
+def _tokenizer_json(model: SentencePieceModel, pieces: list[Piece], ids: TokenIds) -> dict[str, Any]:
+    """The content of tokenizer.json; `pieces` are the model's, under their final names."""
     encode: list[dict[str, Any]] = [{"type": "Replace", "pattern": {"String": " "}, "content": _SPACE}]
     decode: list[dict[str, Any]] = [
         {"type": "Replace", "pattern": {"String": _SPACE}, "content": " "},
         {"type": "ByteFallback"},
         {"type": "Fuse"},
     ]
-    if dummy_prefix:
+    if model.adds_dummy_prefix:
         encode.insert(0, {"type": "Prepend", "prepend": _SPACE})
         decode.append({"type": "Strip", "content": " ", "start": 1, "stop": 0})
     begin = pieces[ids.begin].text
@@ -111,7 +93,7 @@ def _tokenizer_json(model: Any, pieces: list[_Piece], ids: TokenIds) -> dict[str
         "version": "1.0",
         "truncation": None,
         "padding": None,
-        "added_tokens": [_added(index, piece) for index, piece in enumerate(pieces) if piece.added],
+        "added_tokens": [_added(index, piece) for index, piece in enumerate(pieces) if _is_added(piece)],
         "normalizer": {"type": "Sequence", "normalizers": encode},
         "pre_tokenizer": None,
         "post_processor": {
@@ -124,11 +106,11 @@ def _tokenizer_json(model: Any, pieces: list[_Piece], ids: TokenIds) -> dict[str
         "model": {
             "type": "BPE",
             "dropout": None,
-            "unk_token": pieces[model.trainer_spec.unk_id].text,
+            "unk_token": pieces[model.unknown_id].text,
             "continuing_subword_prefix": None,
             "end_of_word_suffix": None,
             "fuse_unk": True,
-            "byte_fallback": model.trainer_spec.byte_fallback,
+            "byte_fallback": model.byte_fallback,
             "ignore_merges": False,
             "vocab": {piece.text: index for index, piece in enumerate(pieces)},
             "merges": _merges(pieces),
@@ -136,8 +118,8 @@ def _tokenizer_json(model: Any, pieces: list[_Piece], ids: TokenIds) -> dict[str
     }
 
 
-def _merges(pieces: list[_Piece]) -> list[tuple[str, str]]:
-    normal = {piece.text: piece.score for piece in pieces if piece.kind == _NORMAL}
+def _merges(pieces: list[Piece]) -> list[tuple[str, str]]:
+    normal = {piece.text: piece.score for piece in pieces if piece.kind == Kind.NORMAL}
     return [
         (text[:cut], text[cut:])
         for text in sorted(normal, key=lambda text: -normal[text])
@@ -146,7 +128,13 @@ def _merges(pieces: list[_Piece]) -> list[tuple[str, str]]:
     ]
 
 
-def _added(index: int, piece: _Piece) -> dict[str, Any]:
+def _is_added(piece: Piece) -> bool:
+    """Whether it is looked for in the text before anything is merged."""
+    # SentencePiece looks for user-defined pieces after spaces were replaced: one with a true space is never found.
+    return piece.kind in (Kind.UNKNOWN, Kind.CONTROL) or (piece.kind == Kind.USER_DEFINED and " " not in piece.text)
+
+
+def _added(index: int, piece: Piece) -> dict[str, Any]:
     return {
         "id": index,
         "content": piece.text,
@@ -155,20 +143,20 @@ def _added(index: int, piece: _Piece) -> dict[str, Any]:
         "rstrip": False,
         # One with a space in it can only be found once spaces have been replaced.
         "normalized": _SPACE in piece.text,
-        "special": piece.kind in (_UNKNOWN, _CONTROL),
+        "special": piece.kind in (Kind.UNKNOWN, Kind.CONTROL),
     }
 
 
-def _refuse(model: Any) -> None:
-    normalizer = model.normalizer_spec
-    if model.trainer_spec.model_type != _BPE:
+def _refuse(model: SentencePieceModel) -> None:
+    if not model.is_bpe:
         raise TokenizerNotConvertible("only SentencePiece models of type BPE can be exported")
-    if normalizer.precompiled_charsmap or normalizer.remove_extra_whitespaces:
+    if model.rewrites_characters or model.removes_extra_whitespace:
         raise TokenizerNotConvertible(
-            f"the tokenizer rewrites text before it encodes it (normalizer `{normalizer.name}`, extra white space "
-            f"{'removed' if normalizer.remove_extra_whitespaces else 'kept'}), which tokenizer.json would not do"
+            f"the tokenizer rewrites text before it encodes it (normalizer `{model.normalizer}`, extra white space "
+            f"{'removed' if model.removes_extra_whitespace else 'kept'}), which tokenizer.json would not do"
         )
-    if normalizer.add_dummy_prefix and any(p.type == _USER_DEFINED and _SPACE in p.piece for p in model.pieces):
+    spaced = any(piece.kind == Kind.USER_DEFINED and _SPACE in piece.text for piece in model.pieces)
+    if model.adds_dummy_prefix and spaced:
         raise TokenizerNotConvertible("user-defined pieces with a space and a dummy prefix cannot both be exported")
 
 
