@@ -139,7 +139,7 @@ def format_count(count: int) -> str:
     """The shortest exact way to write a count: 2340000000000 -> "2.34T", 4194304 -> "4Mi", 92544 -> "92,544"."""
     ways = [f"{count:,}"]
     for prefix, factor in (("T", 10**12), ("B", 10**9), ("M", 10**6), ("k", 10**3)):
-        if count >= factor and count * 100 % factor == 0:
+        if factor <= count < 1000 * factor and count * 100 % factor == 0:
             ways.append(f"{_shortest(count / factor)}{prefix}")
     for prefix, factor in _BINARY.items():
         if factor <= count < 1024 * factor and count % factor == 0:

@@ -126,9 +126,9 @@ def test_every_device_loads() -> None:
 def test_loading_is_quick_and_light() -> None:
     """No torch, numpy, networkx, rich, tomlkit or jsonschema on the way to a spec."""
     code = (
-        "import sys, time; start = time.perf_counter()\n"
+        "import sys, time; start = time.process_time()\n"
         "from pathlib import Path; from trainwright.spec.load import load; load(Path('examples/internlm2-7b.toml'))\n"
-        "print(time.perf_counter() - start)\n"
+        "print(time.process_time() - start)\n"
         "print(*{'torch', 'numpy', 'networkx', 'rich', 'tomlkit', 'jsonschema'} & set(sys.modules))"
     )
     environ = {key: value for key, value in os.environ.items() if not key.startswith("COV")}
@@ -137,4 +137,4 @@ def test_loading_is_quick_and_light() -> None:
     )
     seconds, _, heavy = done.stdout.partition("\n")
     assert heavy.strip() == ""
-    assert float(seconds) < 0.4  # measured: 0.06; the rest is for a busy machine
+    assert float(seconds) < 0.2  # of CPU time; measured: 0.07

@@ -97,7 +97,14 @@ def test_intervals_that_are_none(value: str) -> None:
 
 @pytest.mark.parametrize(
     ("count", "written"),
-    [(2_340_000_000_000, "2.34T"), (1 << 22, "4Mi"), (24_400_000_000, "24.4B"), (1024, "1Ki"), (92_544, "92,544")],
+    [
+        (2_340_000_000_000, "2.34T"),
+        (1 << 22, "4Mi"),
+        (24_400_000_000, "24.4B"),
+        (1024, "1Ki"),
+        (92_544, "92,544"),
+        (2_598_392_299_520, "2,598,392,299,520"),
+    ],
 )
 def test_counts_are_written_exactly(count: int, written: str) -> None:
     assert units.format_count(count) == written
