@@ -2,7 +2,7 @@
 
 All rows of the cache advance together from position 0: the shortest prompt is read in one piece, then every step
 appends one token to every row, and rows whose prompt is longer are fed their own prompt until it ends. So no row is
-padded, no key is masked, and a row's arithmetic does not depend on the others.
+padded, no key is masked, and a row's result depends on the others by rounding at most.
 
 Shape suffixes: B rows (prompts), S positions, V vocabulary.
 """

@@ -25,6 +25,7 @@ def write_shards(tensors: Iterable[tuple[str, Tensor]], out: Path, *, dtype: tor
     def flush() -> None:
         path = out / f"shard-{len(written)}.safetensors"
         save_file(shard, path, metadata={"format": "pt"})
+        path.chmod(0o644)  # safetensors keeps its files to their owner
         written.append(path)
         shard.clear()
 
