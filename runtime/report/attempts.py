@@ -79,7 +79,7 @@ def stage_state(attempts: Attempts, stage: str, *, done: bool, begun: bool) -> t
         return "failed", ""
     if "stage_interrupted" in told:
         saved = any(e.get("saved") for e in attempts.newest if e.get("event") == "stage_interrupted")
-        return "interrupted", "checkpoint saved: it goes on from there" if saved else "nothing saved: it starts again"
+        return "interrupted", "asked to stop" if saved else "asked to stop, it starts again"
     if begun and attempts.running:
         return "running", ""
     if begun:

@@ -67,7 +67,7 @@ def compare(facts: RunFacts) -> list[PhaseFigures]:
 def _figures(facts: RunFacts, stage: PhaseStage, estimate: Estimate | None, curve: Curve) -> tuple[Figure, ...]:
     world = stage.layout.world_size
     done = facts.stage(stage.name).finished is not None
-    step_ms = _median(curve, "perf/step_time_ms")
+    steps_ms = curve.values("perf/step_time_ms")
     tgs = _median(curve, "perf/tgs")
     tflops = _median(curve, "perf/tflops_per_gpu")
     planned_tflops = None
@@ -84,7 +84,7 @@ def _figures(facts: RunFacts, stage: PhaseStage, estimate: Estimate | None, curv
         Figure(
             "step time",
             estimate.step_time_s * 1000 if estimate and estimate.step_time_s is not None else None,
-            step_ms,
+            _median(curve, "perf/step_time_ms"),
             quantity.milliseconds,
         ),
         Figure("tokens/s", estimate.tokens_per_s if estimate else None, tgs * world if tgs else None, quantity.count),
@@ -95,8 +95,13 @@ def _figures(facts: RunFacts, stage: PhaseStage, estimate: Estimate | None, curv
             max(peaks) * 1e9 if peaks else None,
             quantity.size,
         ),
+        # Not the stage's own time: after a restart that is the last attempt's alone.
         Figure(
-            "duration", estimate.duration_s if estimate else None, facts.stage(stage.name).duration_s, quantity.duration
+            "time of all steps",
+            estimate.duration_s if estimate else None,
+            sum(value for _, value in steps_ms) / 1000 if steps_ms else None,
+            quantity.duration,
+            done,
         ),
     )
 

@@ -100,7 +100,7 @@ def test_an_interrupted_phase_says_where_it_goes_on(run) -> None:
     run.event("run_ended", 9, exit_code=75)
     short = gather(run.folder).stage("short")
     assert short.state == "interrupted"
-    assert short.note == "checkpoint saved: it goes on from there; step 70 of 120, newest checkpoint at step 50"
+    assert short.note == "asked to stop; step 70 of 120, newest checkpoint at step 50"
 
 
 def test_a_run_whose_lock_is_held_is_running(run) -> None:
