@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 
 from trainwright.compiler.draft import Check, Draft
-from trainwright.compiler.sources import STDLIB, is_remote, list_files
 from trainwright.spec.diagnostics import Diagnostic
+from trainwright.spec.files import STDLIB, is_remote, local_files
 
 
 def check_sources(draft: Draft) -> Iterator[Diagnostic]:
@@ -14,7 +14,7 @@ def check_sources(draft: Draft) -> Iterator[Diagnostic]:
             message = f"`{source.path}` is not a source of text that Python has"
             yield Diagnostic("TW224", message, where, f'write "{STDLIB}"')
         elif not is_remote(source.path):
-            if list_files(draft.root, source)[1]:
+            if local_files(draft.root, source.path, source.include, source.exclude):
                 continue
             path = draft.root / source.path
             if path.exists():

@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 
 from trainwright.compiler.draft import Check, Draft
-from trainwright.compiler.sources import is_remote
 from trainwright.spec.diagnostics import Diagnostic
+from trainwright.spec.files import is_remote
 
 CONTROL_PIECES = 3  # <unk>, <s>, </s>
 CHAT_PIECES = 6

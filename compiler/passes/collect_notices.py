@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from trainwright.compiler.draft import Draft, Pass
-from trainwright.compiler.sources import is_remote
+from trainwright.spec.files import is_remote
 from trainwright.spec.plan import Notice
 from trainwright.spec.spec import TopologyOverride
 

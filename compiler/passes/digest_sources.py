@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from trainwright.compiler.draft import Draft, Pass
-from trainwright.compiler.sources import digest_files, is_remote, look_at
+from trainwright.compiler.sources import digest_files, look_at
+from trainwright.spec.files import is_remote, local_files
 from trainwright.spec.plan import IngestStage, Plan, SourcePlan
 from trainwright.spec.spec import Source
 
@@ -19,8 +20,7 @@ def digest_sources(draft: Draft) -> None:
     path = spec.tokenizer.path
     draft.tokenizer_digest = None
     if path is not None and not is_remote(path):
-        file = draft.root / path
-        draft.tokenizer_digest = digest_files(file.parent, [file.name]).digest
+        draft.tokenizer_digest = digest_files(local_files(draft.root, path, (), ())).digest
 
 
 def stale_sources(plan: Plan, root: Path) -> list[str]:

@@ -18,10 +18,11 @@ from numpy.typing import NDArray
 
 from trainwright.runtime.data.document import documents_path, encode, read_lines, write_lines
 from trainwright.runtime.data.errors import DataError
-from trainwright.runtime.data.files import SourceFile, source_files
+from trainwright.runtime.data.files import source_files
 from trainwright.runtime.data.parallel import ordered_map
 from trainwright.runtime.data.records import Bad, digest, documents
 from trainwright.runtime.data.split import DROPPED, HELD_OUT, TRAIN, Decisions, Digests, decide, first_occurrences
+from trainwright.spec.files import SourceFile
 from trainwright.spec.plan import IngestStage, SourcePlan
 
 SPLITS = {"train": TRAIN, "held_out": HELD_OUT}

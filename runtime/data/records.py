@@ -13,9 +13,9 @@ from typing import IO
 import msgspec
 
 from trainwright.runtime.data.document import Document
-from trainwright.runtime.data.files import SourceFile, is_archive
-from trainwright.runtime.data.globs import selected
 from trainwright.runtime.data.streams import bare_suffix, members, reported
+from trainwright.spec.files import SourceFile, is_archive
+from trainwright.spec.globs import selected
 from trainwright.spec.plan import SourcePlan
 
 _JSON_LINES = frozenset({".jsonl", ".ndjson", ".jsonlines"})

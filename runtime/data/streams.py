@@ -14,7 +14,7 @@ from typing import IO, Any, cast
 import zstandard
 
 from trainwright.runtime.data.errors import DataError
-from trainwright.runtime.data.files import SourceFile, is_archive
+from trainwright.spec.files import SourceFile, is_archive
 
 _COMPRESSED = (".gz", ".bz2", ".xz", ".zst")
 _BROKEN = (EOFError, zlib.error, lzma.LZMAError, zstandard.ZstdError, tarfile.TarError, OSError)

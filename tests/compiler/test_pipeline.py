@@ -10,11 +10,9 @@ from tests.compiler.support import compile_fragment, write_spec
 from trainwright.compiler.draft import Check, Draft, Pass
 from trainwright.compiler.emit import emit
 from trainwright.compiler.pipeline import PASSES, compile_spec, run_passes
-from trainwright.compiler.sources import STDLIB, list_files
 from trainwright.spec.diagnostics import Diagnostic
 from trainwright.spec.load import load
 from trainwright.spec.plan import IngestStage, PhaseStage, Plan, TokenizerStage, decode
-from trainwright.spec.spec import Source
 
 TWO_PHASES = """
 [[phases]]
@@ -150,30 +148,6 @@ def test_sources_are_looked_at(tmp_path: Path) -> None:
     books = ingest.sources[0]
     assert (books.name, books.files, books.size_bytes) == ("books", 2, 42)
     assert books.digest is not None
-
-
-@pytest.mark.parametrize(
-    ("source", "names"),
-    [
-        ('path = "books"', ["one.txt", "two.txt"]),
-        ('path = "books"\ninclude = ["t*"]', ["two.txt"]),
-        ('path = "books"\nexclude = ["**/t*"]', ["one.txt"]),
-        ('path = "b*/*.txt"', ["books/one.txt", "books/two.txt"]),
-        ('path = "code.jsonl"', ["code.jsonl"]),
-        ('path = "books/o??.txt"', ["one.txt"]),
-    ],
-)
-def test_files_of_a_source(tmp_path: Path, source: str, names: list[str]) -> None:
-    text = f"[data.sources.books]\n{source}\n[data.mixtures]\nbase = {{ books = 1 }}\n"
-    loaded, _ = compile_fragment(tmp_path, text)
-    assert loaded.spec is not None
-    assert list_files(tmp_path, loaded.spec.data.sources["books"])[1] == names
-
-
-def test_the_standard_library_is_its_python_files_without_installed_packages() -> None:
-    _, names = list_files(Path(), Source(path=STDLIB))
-    assert "json/decoder.py" in names
-    assert all(name.endswith(".py") and "site-packages" not in name for name in names)
 
 
 def test_a_remote_source_is_not_looked_at(tmp_path: Path) -> None:

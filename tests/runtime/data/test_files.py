@@ -8,6 +8,7 @@ import pytest
 
 from trainwright.runtime.data.errors import DataError
 from trainwright.runtime.data.files import source_files
+from trainwright.spec.files import local_files
 from trainwright.spec.plan import SourcePlan
 
 Source = Callable[..., SourcePlan]
@@ -23,6 +24,25 @@ def test_a_folder_gives_its_files_by_name_and_nothing_hidden(tmp_path: Path, sou
     _fill(tmp_path, "b/z.txt", "b.txt", "a.txt", ".git/config", "b/.hidden", "b/__pycache__/x.pyc")
     names = [file.name for file in source_files(source("s", "."), tmp_path)]
     assert names == ["a.txt", "b.txt", "b/z.txt"]
+
+
+@pytest.mark.parametrize(
+    ("path", "include", "exclude", "names"),
+    [
+        ("books", (), (), ["one.txt", "two.txt"]),
+        ("books", ("t*",), (), ["two.txt"]),
+        ("books", (), ("**/t*",), ["one.txt"]),
+        ("b*/*.txt", (), (), ["books/one.txt", "books/two.txt"]),
+        ("b*/*.txt", (), ("**/one*",), ["books/two.txt"]),
+        ("books/o??.txt", (), (), ["one.txt"]),
+        ("books/one.txt", (), ("one*",), []),
+    ],
+)
+def test_compiler_and_runtime_see_the_same_files(
+    path: str, include: tuple[str, ...], exclude: tuple[str, ...], names: list[str], tmp_path: Path
+) -> None:
+    _fill(tmp_path, "books/one.txt", "books/two.txt")
+    assert [file.name for file in local_files(tmp_path, path, include, exclude)] == names
 
 
 def test_a_glob_names_files_from_its_first_wild_card(tmp_path: Path, source: Source) -> None:
@@ -68,5 +88,5 @@ def test_a_url_without_fsspec_says_what_to_install(monkeypatch: pytest.MonkeyPat
 
 def test_selecting_nothing_is_an_error(tmp_path: Path, source: Source) -> None:
     _fill(tmp_path, "a.txt")
-    with pytest.raises(DataError, match="no file of"):
+    with pytest.raises(DataError, match="none that is selected"):
         source_files(source("s", ".", include=("*.md",)), tmp_path)

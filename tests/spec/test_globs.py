@@ -2,7 +2,7 @@
 
 import pytest
 
-from trainwright.runtime.data.globs import selected
+from trainwright.spec.globs import selected
 
 
 @pytest.mark.parametrize(
