@@ -6,7 +6,7 @@ from pathlib import Path
 
 from trainwright.compiler.graph import StageGraph
 from trainwright.spec.diagnostics import Diagnostic, KeyPath, Label, Span
-from trainwright.spec.load import Origins
+from trainwright.spec.load import Loaded, Origins
 from trainwright.spec.plan import (
     Assumption,
     Estimate,
@@ -19,6 +19,8 @@ from trainwright.spec.plan import (
     SourcePlan,
 )
 from trainwright.spec.spec import Spec, Topology
+
+SECTIONS = tuple(f"spec.{name}" for name in Spec.__struct_fields__)  # what a pass can need of the spec
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,8 @@ class PhaseCourse:
 class Draft:
     """A plan in the making. Each attribute below the first group is set by the one pass that `gives` it."""
 
-    spec: Spec
+    spec: Spec  # a table in `broken` is None; no pass that needs it runs
+    broken: frozenset[str]
     origins: Origins
     root: Path  # the spec's folder
     plan_folder: Path | None  # where the plan will lie; None: beside the spec
@@ -58,10 +61,11 @@ class Draft:
     assumptions: tuple[Assumption, ...]
     notices: tuple[Notice, ...]
 
-    def __init__(self, spec: Spec, origins: Origins, root: Path, plan_folder: Path | None) -> None:
+    def __init__(self, spec: Spec, loaded: Loaded, plan_folder: Path | None) -> None:
         self.spec = spec
-        self.origins = origins
-        self.root = root
+        self.broken = loaded.broken
+        self.origins = loaded.origins
+        self.root = loaded.root
         self.plan_folder = plan_folder
 
     def value_at(self, *path: str | int) -> Span | None:

@@ -3,13 +3,14 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from trainwright.compiler.draft import Check, Draft, Pass
+from trainwright.compiler.draft import SECTIONS, Check, Draft, Pass
 from trainwright.compiler.emit import build_plan
 from trainwright.compiler.passes.check_batches import CHECK_BATCHES
 from trainwright.compiler.passes.check_budget import CHECK_BUDGET
 from trainwright.compiler.passes.check_hardware import CHECK_HARDWARE
 from trainwright.compiler.passes.check_layouts import CHECK_LAYOUTS
 from trainwright.compiler.passes.check_memory import CHECK_MEMORY
+from trainwright.compiler.passes.check_mixture_names import CHECK_MIXTURE_NAMES
 from trainwright.compiler.passes.check_mixtures import CHECK_MIXTURES
 from trainwright.compiler.passes.check_model import CHECK_MODEL
 from trainwright.compiler.passes.check_names import CHECK_NAMES
@@ -34,7 +35,7 @@ from trainwright.compiler.passes.resolve_hardware import RESOLVE_HARDWARE
 from trainwright.compiler.passes.resolve_layouts import RESOLVE_LAYOUTS
 from trainwright.compiler.passes.resolve_model import RESOLVE_MODEL
 from trainwright.compiler.passes.resolve_phases import RESOLVE_PHASES
-from trainwright.spec.diagnostics import Diagnostic, has_errors
+from trainwright.spec.diagnostics import Diagnostic, has_errors, in_order
 from trainwright.spec.load import Loaded
 from trainwright.spec.plan import Plan
 
@@ -48,6 +49,7 @@ PASSES: tuple[Pass | Check, ...] = (
     CHECK_OPTIONS,
     CHECK_TOKENIZER,
     CHECK_MIXTURES,
+    CHECK_MIXTURE_NAMES,
     FLATTEN_MIXTURES,
     CHECK_PHASES,
     RESOLVE_PHASES,
@@ -81,12 +83,12 @@ class Compiled:
 
 def compile_spec(loaded: Loaded, *, plan_folder: Path | None = None) -> Compiled:
     """The plan of a loaded spec, with every mistake found; paths in it are told from `plan_folder`."""
-    diagnostics = list(loaded.diagnostics)
-    if loaded.spec is None:
-        return Compiled(None, diagnostics)
-    draft = Draft(loaded.spec, loaded.origins, loaded.root, plan_folder)
-    diagnostics += run_passes(draft, PASSES)
-    return Compiled(None if has_errors(diagnostics) else build_plan(draft), diagnostics)
+    if loaded.partial is None:
+        return Compiled(None, loaded.diagnostics)
+    draft = Draft(loaded.partial, loaded, plan_folder)
+    diagnostics = in_order(loaded.diagnostics + run_passes(draft, PASSES), loaded.file)
+    wrong = loaded.spec is None or has_errors(diagnostics)
+    return Compiled(None if wrong else build_plan(draft), diagnostics)
 
 
 def run_passes(draft: Draft, passes: tuple[Pass | Check, ...]) -> list[Diagnostic]:
@@ -94,12 +96,12 @@ def run_passes(draft: Draft, passes: tuple[Pass | Check, ...]) -> list[Diagnosti
 
     A need may be unmet only because of a mistake that was reported. Raises RuntimeError if a pass breaks its word.
     """
-    known = set(vars(draft))
+    known = set(vars(draft)) | (set(SECTIONS) - {f"spec.{name}" for name in draft.broken})
     found: list[Diagnostic] = []
     for step in passes:
         missing = set(step.needs) - known
         if missing:
-            if not has_errors(found):
+            if not draft.broken and not has_errors(found):
                 raise RuntimeError(f"pass `{step.name}` needs {sorted(missing)}, which no pass before it gives")
             continue
         before = dict(vars(draft))

@@ -1,5 +1,6 @@
 """A mistake in a spec, as data: renderers live in `spec/render.py`, the table of codes in `spec/codes.py`."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -49,6 +50,16 @@ class Origin:
 
 def has_errors(diagnostics: list[Diagnostic]) -> bool:
     return any(diagnostic.severity == "error" for diagnostic in diagnostics)
+
+
+def in_order(diagnostics: Iterable[Diagnostic], main: str) -> list[Diagnostic]:
+    """Each mistake once, by place, those of the file `main` first."""
+
+    def place(diagnostic: Diagnostic) -> tuple[bool, tuple[Span, ...]]:
+        span = diagnostic.span
+        return span is not None and span.file != main, (span,) if span else ()
+
+    return sorted(dict.fromkeys(diagnostics), key=place)
 
 
 def display(path: KeyPath) -> str:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from trainwright.spec.diagnostics import Diagnostic, KeyPath, Origin, Span
+from trainwright.spec.diagnostics import Diagnostic, KeyPath, Origin, Span, has_errors, in_order
 from trainwright.spec.layers import gather
 from trainwright.spec.read import read
 from trainwright.spec.spec import Spec
@@ -48,9 +48,16 @@ class Origins:
 
 @dataclass(frozen=True)
 class Loaded:
-    """What became of a spec file. `spec` is None if there are errors; `sources` holds the texts spans point into."""
+    """What became of a spec file. `spec` is None if there are errors; `sources` holds the texts spans point into.
 
+    `partial` is the spec as far as it could be read, with None in place of each `broken` table, so that what is right
+    can be checked beside what is wrong; it is None if the text itself could not be read.
+    """
+
+    file: str
     spec: Spec | None
+    partial: Spec | None
+    broken: frozenset[str]
     diagnostics: list[Diagnostic]
     origins: Origins
     root: Path
@@ -60,13 +67,15 @@ class Loaded:
 def load(path: Path, sets: Sequence[str] = (), environ: Mapping[str, str] | None = None) -> Loaded:
     """Reads the spec with its layers; `sets` are the `KEY=VALUE` of the command line. Never raises for a mistake."""
     gathered = gather(path, sets, environ or {})
-    spec, mistakes = read(gathered.tree, Spec, gathered.complete)
-    diagnostics = sorted(dict.fromkeys(gathered.diagnostics + mistakes), key=lambda found: _place(found, str(path)))
-    failed = any(diagnostic.severity == "error" for diagnostic in diagnostics)
-    return Loaded(None if failed else spec, diagnostics, Origins(gathered.tree), path.parent, gathered.sources)
-
-
-def _place(diagnostic: Diagnostic, main: str) -> tuple[bool, tuple[Span, ...]]:
-    """Orders by place, the spec's own file first."""
-    span = diagnostic.span
-    return span is not None and span.file != main, (span,) if span else ()
+    reading = read(gathered.tree, Spec, gathered.complete)
+    diagnostics = in_order(gathered.diagnostics + reading.diagnostics, str(path))
+    return Loaded(
+        file=str(path),
+        spec=None if has_errors(diagnostics) else reading.value,
+        partial=reading.value if gathered.complete else None,
+        broken=reading.broken,
+        diagnostics=diagnostics,
+        origins=Origins(gathered.tree),
+        root=path.parent,
+        sources=gathered.sources,
+    )

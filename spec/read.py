@@ -5,8 +5,9 @@ report: a key that looks like a required one misspelt is not also reported as mi
 """
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 from msgspec import Struct, inspect
 
@@ -31,13 +32,24 @@ _CURES: dict[KeyPath, str] = {
 }
 
 
-def read(tree: Table, kind: type[_T], complete: bool = True) -> tuple[_T | None, list[Diagnostic]]:
-    """The tree as a `kind`, or None and why not. With `complete` false, absent keys are not reported."""
-    type_info = inspect.type_info(kind)
+@dataclass(frozen=True)
+class Reading(Generic[_T]):
+    """What became of a tree: `value` holds None in place of each of its `broken` fields."""
+
+    value: _T
+    broken: frozenset[str]
+    diagnostics: list[Diagnostic]
+
+
+def read(tree: Table, kind: type[_T], complete: bool = True) -> Reading[_T]:
+    """The tree as a `kind`, as far as it is right. With `complete` false, absent keys are not reported."""
+    type_info: Any = inspect.type_info(kind)
     reader = _Reader(complete, _owners(type_info))
-    value = reader.struct(type_info, tree, (), None)
+    values = reader.fields(type_info, tree, (), None)
+    broken = {field.name for field in type_info.fields if isinstance(values.get(field.name, _INVALID), _Invalid)}
+    broken -= {field.name for field in type_info.fields if not field.required and field.name not in values}
     reader.diagnostics.sort(key=lambda diagnostic: (diagnostic.span is None, diagnostic.span))
-    return (None if reader.diagnostics or isinstance(value, _Invalid) else value), reader.diagnostics
+    return Reading(kind(**values, **dict.fromkeys(broken - set(values))), frozenset(broken), reader.diagnostics)
 
 
 class _Reader:
@@ -53,35 +65,46 @@ class _Reader:
     # --- tables ------------------------------------------------------------------------------------------------------
 
     def struct(self, kind: Any, table: Table, path: KeyPath, default: Struct | None) -> Any:
-        """The struct of a table; what it leaves open comes from `default`, if there is one."""
+        """The struct of a table, or invalid; what it leaves open comes from `default`, if there is one."""
+        values = self.fields(kind, table, path, default)
+        required = {field.name for field in kind.fields if field.required}
+        if required - set(values) or any(isinstance(value, _Invalid) for value in values.values()):
+            return _INVALID
+        return kind.cls(**values)
+
+    def fields(self, kind: Any, table: Table, path: KeyPath, default: Struct | None) -> dict[str, Any]:
+        """The values of those fields that the table or `default` gives, invalid ones among them.
+
+        A misspelt key is told, and then read as what it was probably meant to be, so that nothing follows from it.
+        """
         fields = {field.encode_name: field for field in kind.fields}
         guessed = self._unknown_keys(table, fields, path)
         values: dict[str, Any] = {}
         missing = []
         for name, field in fields.items():
-            node = table.entries.get(name)
+            node = table.entries.get(name, guessed.get(name))
             if node is not None:
                 inherited = getattr(default, field.name) if default is not None else field.default
+                told = len(self.diagnostics)
                 values[field.name] = self.value(field.type, node, (*path, name), inherited, None)
+                if name not in table.entries:
+                    del self.diagnostics[told:]
             elif default is not None:
                 values[field.name] = getattr(default, field.name)
             elif field.required:
                 missing.append(name)
-        to_report = [name for name in missing if name not in guessed]
-        if to_report and self.complete:
-            self._missing(to_report, kind, table, path)
-        if missing or any(isinstance(value, _Invalid) for value in values.values()):
-            return _INVALID
-        return kind.cls(**values)
+        if missing and self.complete:
+            self._missing(missing, kind, table, path)
+        return values
 
-    def _unknown_keys(self, table: Table, fields: dict[str, Any], path: KeyPath) -> set[str]:
-        """Reports keys that are not fields; returns the fields that they were probably meant to be."""
-        guessed: set[str] = set()
+    def _unknown_keys(self, table: Table, fields: dict[str, Any], path: KeyPath) -> dict[str, Node]:
+        """Reports keys that are not fields; returns their nodes by the fields that they were probably meant to be."""
+        guessed: dict[str, Node] = {}
         for name, node in table.entries.items():
             if name in fields:
                 continue
             near = _nearest(name, fields, table)
-            guessed.update(near)
+            guessed.update(dict.fromkeys(near, node))
             owners = [] if near else [f"`[{key}]`" for key in self.owners.get(name, ())]
             if near:
                 cure = f"did you mean `{near[0]}`?"

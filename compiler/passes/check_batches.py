@@ -72,4 +72,13 @@ def _zero_group(draft: Draft, index: int) -> Iterator[Diagnostic]:
         )
 
 
-CHECK_BATCHES = Check(check_batches, needs=("spec", "courses", "topologies", "data_ranks"), holds="batches are whole")
+CHECK_BATCHES = Check(
+    check_batches,
+    needs=(
+        "spec.phases",
+        "courses",
+        "topologies",
+        "data_ranks",
+    ),
+    holds="batches are whole",
+)

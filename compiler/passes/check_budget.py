@@ -36,4 +36,4 @@ def check_budget(draft: Draft) -> Iterator[Diagnostic]:
             yield Diagnostic("TW333", message, where, f"a cluster {ratio:,.1f} times as large would do")
 
 
-CHECK_BUDGET = Check(check_budget, needs=("spec", "estimates", "hardware"), holds="within budget")
+CHECK_BUDGET = Check(check_budget, needs=("spec.budget", "estimates", "hardware"), holds="within budget")

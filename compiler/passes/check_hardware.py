@@ -16,4 +16,4 @@ def check_hardware(draft: Draft) -> Iterator[Diagnostic]:
         yield Diagnostic("TW320", f"nothing is known of a gpu `{gpu}`", where, nearest_name(gpu, known))
 
 
-CHECK_HARDWARE = Check(check_hardware, needs=("spec",), holds="gpu is known")
+CHECK_HARDWARE = Check(check_hardware, needs=("spec.cluster",), holds="gpu is known")

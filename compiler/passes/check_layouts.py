@@ -100,4 +100,4 @@ def _idle(draft: Draft, index: int) -> Iterator[Diagnostic]:
         yield Diagnostic("TW314", "`zero_group` does nothing with `zero = 0`", where, "set `zero = 1`, or leave it out")
 
 
-CHECK_LAYOUTS = Check(check_layouts, needs=("spec", "model", "topologies"), holds="layouts fit the model")
+CHECK_LAYOUTS = Check(check_layouts, needs=("spec.phases", "model", "topologies"), holds="layouts fit the model")

@@ -38,4 +38,4 @@ def check_model(draft: Draft) -> Iterator[Diagnostic]:
         )
 
 
-CHECK_MODEL = Check(check_model, needs=("spec",), holds="model is sound")
+CHECK_MODEL = Check(check_model, needs=("spec.model",), holds="model is sound")

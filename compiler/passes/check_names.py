@@ -44,4 +44,4 @@ def _start(draft: Draft, index: int, name: str, earlier: list[str]) -> Diagnosti
     return Diagnostic("TW234", f"phase `{draft.spec.phases[index].name}` starts from {says}", where, start)
 
 
-CHECK_NAMES = Check(check_names, needs=("spec",), holds="names are sound")
+CHECK_NAMES = Check(check_names, needs=("spec.phases",), holds="names are sound")

@@ -47,4 +47,11 @@ def check_options(draft: Draft) -> Iterator[Diagnostic]:
             seen.add((kind, name))
 
 
-CHECK_OPTIONS = Check(check_options, needs=("spec",), holds="evaluations are sound")
+CHECK_OPTIONS = Check(
+    check_options,
+    needs=(
+        "spec.data",
+        "spec.evaluation",
+    ),
+    holds="evaluations are sound",
+)

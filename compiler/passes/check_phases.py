@@ -116,4 +116,4 @@ def _branches(draft: Draft) -> Iterator[Diagnostic]:
         continued.setdefault(start, index)
 
 
-CHECK_PHASES = Check(check_phases, needs=("spec", "names are sound"), holds="phases are sound")
+CHECK_PHASES = Check(check_phases, needs=("spec.phases", "spec.run", "names are sound"), holds="phases are sound")

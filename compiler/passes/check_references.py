@@ -46,4 +46,14 @@ def _unknown_source(draft: Draft, path: KeyPath, name: str) -> Diagnostic:
     return Diagnostic("TW220", message, draft.value_at(*path), nearest_name(name, draft.spec.data.sources))
 
 
-CHECK_REFERENCES = Check(check_references, needs=("spec",), holds="references are sound")
+CHECK_REFERENCES = Check(
+    check_references,
+    needs=(
+        "spec.alignment",
+        "spec.data",
+        "spec.evaluation",
+        "spec.export",
+        "spec.phases",
+    ),
+    holds="references are sound",
+)

@@ -25,4 +25,4 @@ def check_sources(draft: Draft) -> Iterator[Diagnostic]:
             yield Diagnostic("TW224", message, where, "relative paths start at the spec's folder")
 
 
-CHECK_SOURCES = Check(check_sources, needs=("spec",), holds="sources are there")
+CHECK_SOURCES = Check(check_sources, needs=("spec.data",), holds="sources are there")

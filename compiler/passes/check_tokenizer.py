@@ -53,4 +53,11 @@ def check_tokenizer(draft: Draft) -> Iterator[Diagnostic]:
         )
 
 
-CHECK_TOKENIZER = Check(check_tokenizer, needs=("spec",), holds="tokenizer is sound")
+CHECK_TOKENIZER = Check(
+    check_tokenizer,
+    needs=(
+        "spec.model",
+        "spec.tokenizer",
+    ),
+    holds="tokenizer is sound",
+)

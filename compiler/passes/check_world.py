@@ -52,4 +52,4 @@ def _code(wanted: str) -> str:
     return f"`{wanted}`" if "=" in wanted else wanted
 
 
-CHECK_WORLD = Check(check_world, needs=("spec", "topologies"), holds="the world factors")
+CHECK_WORLD = Check(check_world, needs=("spec.cluster", "spec.phases", "topologies"), holds="the world factors")

@@ -7,7 +7,7 @@ import msgspec
 
 from trainwright.compiler.batching import MICRO_BATCH_TOKENS
 from trainwright.compiler.chain import owner_of
-from trainwright.compiler.draft import Draft, Pass
+from trainwright.compiler.draft import SECTIONS, Draft, Pass
 from trainwright.spec.diagnostics import display
 from trainwright.spec.plan import Assumption
 from trainwright.spec.spec import Cluster, Data, Kernels, Model, Optimizer, Run, Table, Topology, TrainTokenizer
@@ -119,6 +119,6 @@ def _shown(value: object) -> str:
 
 COLLECT_ASSUMPTIONS = Pass(
     collect_assumptions,
-    needs=("spec", "model", "courses", "topologies", "layouts"),
+    needs=(*SECTIONS, "model", "courses", "topologies", "layouts"),
     gives=("assumptions",),
 )

@@ -92,4 +92,18 @@ def _key(index: int, own: TopologyOverride, key: str) -> str:
     return f"phases[{index}].topology.{key}" if getattr(own, key) is not None else f"topology.{key}"
 
 
-COLLECT_NOTICES = Pass(collect_notices, needs=("spec", "mixtures", "sources", "layouts"), gives=("notices",))
+COLLECT_NOTICES = Pass(
+    collect_notices,
+    needs=(
+        "spec.alignment",
+        "spec.data",
+        "spec.evaluation",
+        "spec.export",
+        "spec.phases",
+        "spec.tokenizer",
+        "mixtures",
+        "sources",
+        "layouts",
+    ),
+    gives=("notices",),
+)

@@ -55,6 +55,16 @@ def _plan(draft: Draft, name: str, source: Source) -> SourcePlan:
 
 DIGEST_SOURCES = Pass(
     digest_sources,
-    needs=("spec", "mixtures", "references are sound", "tokenizer is sound", "sources are there"),
+    needs=(
+        "spec.data",
+        "spec.evaluation",
+        "spec.phases",
+        "spec.tokenizer",
+        "mixtures",
+        "named mixtures are there",
+        "references are sound",
+        "tokenizer is sound",
+        "sources are there",
+    ),
     gives=("sources", "tokenizer_digest"),
 )

@@ -27,4 +27,4 @@ def flatten_mixtures(draft: Draft) -> None:
     }
 
 
-FLATTEN_MIXTURES = Pass(flatten_mixtures, needs=("spec", "mixtures are sound"), gives=("mixtures",))
+FLATTEN_MIXTURES = Pass(flatten_mixtures, needs=("spec.data", "mixtures are sound"), gives=("mixtures",))

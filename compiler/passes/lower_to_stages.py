@@ -176,7 +176,15 @@ def _export(draft: Draft, phase: PhaseStage) -> ExportStage:
 LOWER_TO_STAGES = Pass(
     lower_to_stages,
     needs=(
-        "spec",
+        "spec.cluster",
+        "spec.data",
+        "spec.evaluation",
+        "spec.export",
+        "spec.kernels",
+        "spec.optimizer",
+        "spec.phases",
+        "spec.run",
+        "spec.tokenizer",
         "model",
         "mixtures",
         "courses",

@@ -15,4 +15,11 @@ def _merged(topology: Topology, phase: Phase) -> Topology:
     return msgspec.structs.replace(topology, **{key: value for key, value in own.items() if value is not None})
 
 
-MERGE_TOPOLOGIES = Pass(merge_topologies, needs=("spec",), gives=("topologies",))
+MERGE_TOPOLOGIES = Pass(
+    merge_topologies,
+    needs=(
+        "spec.phases",
+        "spec.topology",
+    ),
+    gives=("topologies",),
+)

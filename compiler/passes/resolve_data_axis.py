@@ -8,4 +8,12 @@ def resolve_data_axis(draft: Draft) -> None:
     draft.data_ranks = tuple(world // (each.tensor * each.pipeline * each.context) for each in draft.topologies)
 
 
-RESOLVE_DATA_AXIS = Pass(resolve_data_axis, needs=("spec", "topologies", "the world factors"), gives=("data_ranks",))
+RESOLVE_DATA_AXIS = Pass(
+    resolve_data_axis,
+    needs=(
+        "spec.cluster",
+        "topologies",
+        "the world factors",
+    ),
+    gives=("data_ranks",),
+)

@@ -21,4 +21,4 @@ def resolve_hardware(draft: Draft) -> None:
     )
 
 
-RESOLVE_HARDWARE = Pass(resolve_hardware, needs=("spec", "gpu is known"), gives=("hardware",))
+RESOLVE_HARDWARE = Pass(resolve_hardware, needs=("spec.cluster", "spec.run", "gpu is known"), gives=("hardware",))

@@ -39,6 +39,6 @@ def _layout(draft: Draft, index: int) -> Layout:
 
 RESOLVE_LAYOUTS = Pass(
     resolve_layouts,
-    needs=("spec", "courses", "topologies", "data_ranks", "layouts fit the model", "batches are whole"),
+    needs=("spec.phases", "courses", "topologies", "data_ranks", "layouts fit the model", "batches are whole"),
     gives=("layouts",),
 )

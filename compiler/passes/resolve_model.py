@@ -26,4 +26,4 @@ def resolve_model(draft: Draft) -> None:
     draft.model = msgspec.structs.replace(model, parameters=count_parameters(model))
 
 
-RESOLVE_MODEL = Pass(resolve_model, needs=("spec", "model is sound"), gives=("model",))
+RESOLVE_MODEL = Pass(resolve_model, needs=("spec.model", "model is sound"), gives=("model",))

@@ -62,4 +62,4 @@ def _learning_rate(draft: Draft, index: int, steps: list[int]) -> LearningRatePl
     )
 
 
-RESOLVE_PHASES = Pass(resolve_phases, needs=("spec", "names are sound", "phases are sound"), gives=("courses",))
+RESOLVE_PHASES = Pass(resolve_phases, needs=("spec.phases", "names are sound", "phases are sound"), gives=("courses",))

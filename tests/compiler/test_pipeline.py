@@ -1,18 +1,21 @@
 """The driver, and what the passes make of a spec."""
 
+import dataclasses
 import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 from tests.compiler.support import compile_fragment, write_spec
 
-from trainwright.compiler.draft import Check, Draft, Pass
+from trainwright.compiler.draft import SECTIONS, Check, Draft, Pass
 from trainwright.compiler.emit import emit
 from trainwright.compiler.pipeline import PASSES, compile_spec, run_passes
 from trainwright.spec.diagnostics import Diagnostic
 from trainwright.spec.load import load
 from trainwright.spec.plan import IngestStage, PhaseStage, Plan, TokenizerStage, decode
+from trainwright.spec.spec import Spec
 
 TWO_PHASES = """
 [[phases]]
@@ -53,11 +56,13 @@ def phase(plan: Plan, name: str) -> PhaseStage:
 
 
 def _empty_draft() -> Draft:
-    return Draft.__new__(Draft)
+    draft = Draft.__new__(Draft)
+    draft.broken = frozenset()
+    return draft
 
 
 def test_each_pass_needs_what_an_earlier_one_gives() -> None:
-    known = {"spec", "origins", "root", "plan_folder"}
+    known = set(SECTIONS)
     for step in PASSES:
         assert set(step.needs) <= known, step.name
         known |= {step.holds} if isinstance(step, Check) else set(step.gives)
@@ -89,6 +94,24 @@ def test_mistakes_of_unlike_kinds_come_at_once(tmp_path: Path) -> None:
     )
     assert sorted(each.code for each in compiled.diagnostics) == ["TW210", "TW233", "TW309", "TW320"]
     assert compiled.plan is None
+
+
+def test_mistakes_within_and_between_values_come_at_once(tmp_path: Path) -> None:
+    fragment = (
+        '[model]\nlayers = "four"\n[data.sources.books]\npth = "books"\n[data.mixtures]\nbase = { novels = 1 }\n'
+        '[cluster]\ngpu = "h10"\n'
+    )
+    _, compiled = compile_fragment(tmp_path, fragment)
+    assert [each.code for each in compiled.diagnostics] == ["TW111", "TW112", "TW110", "TW220", "TW320"]
+
+
+@pytest.mark.parametrize("section", Spec.__struct_fields__)
+def test_no_pass_reads_a_table_that_it_does_not_need(section: str, tmp_path: Path) -> None:
+    loaded, _ = compile_fragment(tmp_path, TWO_PHASES)
+    assert loaded.spec is not None
+    partial = msgspec.structs.replace(loaded.spec, **{section: None})
+    compiled = compile_spec(dataclasses.replace(loaded, spec=None, partial=partial, broken=frozenset({section})))
+    assert compiled.diagnostics == []
 
 
 def test_a_mistake_of_the_common_topology_is_told_once_for_all_phases(tmp_path: Path) -> None:
