@@ -3,6 +3,8 @@
 Shapes and edges: see `trainwright.kernels.attention`. Computes in the dtype it is given, float64 included.
 """
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor
 
@@ -20,7 +22,7 @@ def reference_attention(
     sequences = []
     for b in range(batch):
         documents = []
-        for start, stop in zip(edges[b], edges[b][1:], strict=False):
+        for start, stop in pairwise(edges[b]):
             first = max(start, keys - queries)  # the first position of the document that is a query
             if first >= stop:
                 continue

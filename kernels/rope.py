@@ -1,4 +1,4 @@
-"""Rotary position embedding in the half-rotation style: feature i turns with feature i + D/2 by position * base^(-2i/D).
+"""Rotary position embedding by half-rotation: feature i turns with feature i + D/2 by position * base^(-2i/D).
 
 S: positions, B: sequences, H: heads, D: head size.
 """

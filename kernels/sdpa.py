@@ -10,6 +10,7 @@ hides the padding from every real token, and no two documents share a row.
 
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -78,10 +79,7 @@ def _packing(edges: tuple[tuple[int, ...], ...], device: torch.device) -> _Packi
     """The packing of these documents, or None if each sequence is a single one."""
     batch, length = len(edges), edges[0][-1]
     documents = [
-        (stop - start, b, start)
-        for b, row in enumerate(edges)
-        for start, stop in zip(row, row[1:], strict=False)
-        if stop > start
+        (stop - start, b, start) for b, row in enumerate(edges) for start, stop in pairwise(row) if stop > start
     ]
     if len(documents) == batch:
         return None

@@ -42,8 +42,9 @@ _EXPECTED = (
     "`torch.jit.script",
 )
 
-# What Megatron-core provokes while it trains, saves and loads; all of it is its own.
+# What Megatron-core says or provokes while it builds, trains, saves and loads; all of it is its own.
 _EXPECTED_IN_USE = (
+    "If you are using transformer_engine as the transformer implementation",  # of recomputed attention; we do not
     "`torch.distributed",  # names that torch 2.13 calls deprecated
     "The .grad attribute of a Tensor that is not a leaf",  # its sharded optimizer zeroes gradients of views
     "Please use DTensor instead",

@@ -80,7 +80,9 @@ def run(
             state = _advanced(state, dict(zip(names, map(int, tokens), strict=True)))
             loss = sum(losses) / max(1.0, sum(counted))
             if not math.isfinite(loss):
-                raise PhaseError(f"the loss is not finite at step {state.step}; the last checkpoint is of {saver.newest}")
+                raise PhaseError(
+                    f"the loss is not finite at step {state.step}; the last checkpoint is of {saver.newest}"
+                )
             tgs = stage.tokens_per_step / world / took
             values = {
                 "train/loss": loss,

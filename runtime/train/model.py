@@ -169,9 +169,7 @@ def _block(
             mlp=ModuleSpec(
                 module=MLP,
                 params={"ffn_hidden_size": model.ffn_size},
-                submodules=MLPSubmodules(
-                    linear_fc1=ColumnParallelLinear, activation_func=SwiGlu, linear_fc2=RowLinear
-                ),
+                submodules=MLPSubmodules(linear_fc1=ColumnParallelLinear, activation_func=SwiGlu, linear_fc2=RowLinear),
             ),
             mlp_bda=get_bias_dropout_add,
         ),
@@ -180,50 +178,49 @@ def _block(
     return TransformerBlockSubmodules(layer_specs=[layer] * layers, layer_norm=RmsNorm)
 
 
-def _config(
-    model: ModelPlan, layout: Layout, dtype: torch.dtype, placement: Placement | None
-) -> TransformerConfig:
+def _config(model: ModelPlan, layout: Layout, dtype: torch.dtype, placement: Placement | None) -> TransformerConfig:
     recompute: dict[str, Any] = {
         "none": {},
         "selective": {"recompute_granularity": "selective", "recompute_modules": ["core_attn"]},
         "full": {"recompute_granularity": "full", "recompute_method": "uniform", "recompute_num_layers": 1},
     }[layout.recompute]
     on_cpu = host.device().type == "cpu"
-    return TransformerConfig(
-        num_layers=model.layers,
-        hidden_size=model.hidden_size,
-        num_attention_heads=model.heads,
-        num_query_groups=model.kv_heads,
-        kv_channels=model.head_size,
-        ffn_hidden_size=model.ffn_size,
-        normalization="RMSNorm",
-        layernorm_epsilon=model.norm_eps,
-        gated_linear_unit=True,
-        activation_func=nn.functional.silu,
-        use_te_activation_func=True,  # despite its name: "take the activation module of the layer spec"
-        add_bias_linear=False,
-        add_qkv_bias=model.attention_bias,
-        attention_dropout=0.0,
-        hidden_dropout=0.0,
-        tensor_model_parallel_size=layout.tensor,
-        pipeline_model_parallel_size=layout.pipeline,
-        virtual_pipeline_model_parallel_size=layout.virtual_pipeline if layout.virtual_pipeline > 1 else None,
-        pipeline_model_parallel_layout=_stages(layout, placement),
-        sequence_parallel=layout.sequence_parallel,
-        params_dtype=dtype,
-        pipeline_dtype=dtype,
-        bf16=dtype == torch.bfloat16,
-        perform_initialization=False,  # `initialise` does it
-        use_cpu_initialization=on_cpu,
-        batch_p2p_comm=not on_cpu,  # gloo has no batched point-to-point
-        deallocate_pipeline_outputs=layout.pipeline > 1,
-        gradient_accumulation_fusion=False,
-        bias_dropout_fusion=False,
-        masked_softmax_fusion=False,
-        cuda_graph_scope=[],  # unused; the default warns of itself
-        calculate_per_token_loss=True,
-        **recompute,
-    )
+    with host.expected_warnings():
+        return TransformerConfig(
+            num_layers=model.layers,
+            hidden_size=model.hidden_size,
+            num_attention_heads=model.heads,
+            num_query_groups=model.kv_heads,
+            kv_channels=model.head_size,
+            ffn_hidden_size=model.ffn_size,
+            normalization="RMSNorm",
+            layernorm_epsilon=model.norm_eps,
+            gated_linear_unit=True,
+            activation_func=nn.functional.silu,
+            use_te_activation_func=True,  # despite its name: "take the activation module of the layer spec"
+            add_bias_linear=False,
+            add_qkv_bias=model.attention_bias,
+            attention_dropout=0.0,
+            hidden_dropout=0.0,
+            tensor_model_parallel_size=layout.tensor,
+            pipeline_model_parallel_size=layout.pipeline,
+            virtual_pipeline_model_parallel_size=layout.virtual_pipeline if layout.virtual_pipeline > 1 else None,
+            pipeline_model_parallel_layout=_stages(layout, placement),
+            sequence_parallel=layout.sequence_parallel,
+            params_dtype=dtype,
+            pipeline_dtype=dtype,
+            bf16=dtype == torch.bfloat16,
+            perform_initialization=False,  # `initialise` does it
+            use_cpu_initialization=on_cpu,
+            batch_p2p_comm=not on_cpu,  # gloo has no batched point-to-point
+            deallocate_pipeline_outputs=layout.pipeline > 1,
+            gradient_accumulation_fusion=False,
+            bias_dropout_fusion=False,
+            masked_softmax_fusion=False,
+            cuda_graph_scope=[],  # unused; the default warns of itself
+            calculate_per_token_loss=True,
+            **recompute,
+        )
 
 
 def _stages(layout: Layout, placement: Placement | None) -> list[list[str]] | None:

@@ -34,7 +34,8 @@ def initialize(
         )
     if layout.zero == 1 and layout.zero_group != layout.data:
         raise UnsupportedLayoutError(
-            f"the optimizer is sharded over the whole data axis ({layout.data}), not yet over groups of {layout.zero_group}"
+            f"the optimizer is sharded over the whole data axis (zero_group = {layout.data}), "
+            f"not yet over groups of {layout.zero_group}"
         )
     if not distributed.is_initialized():
         distributed.init_process_group(
@@ -54,7 +55,7 @@ def initialize(
         virtual_pipeline_model_parallel_size=layout.virtual_pipeline if layout.virtual_pipeline > 1 else None,
         create_gloo_process_groups=False,
     )
-    # Megatron's random states must exist; nothing draws from them: there is no dropout, and weights come from `initial`.
+    # Megatron's random states must exist, but nothing draws from them: there is no dropout, weights have their own.
     tensor_parallel.model_parallel_cuda_manual_seed(seed, force_reset_rng=True)
 
 

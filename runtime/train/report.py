@@ -1,4 +1,4 @@
-"""What a rank tells of its phase while it trains: its log file, and on rank 0 metrics, lines, a progress bar, events."""
+"""What a rank tells of its phase while it trains: its log, and on rank 0 metrics, lines and a progress bar."""
 
 import sys
 from collections.abc import Mapping

@@ -1,0 +1,66 @@
+"""Every layout computes the same training run."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+World = Callable[..., Any]
+
+PAIRS: dict[str, dict[str, Any]] = {
+    "TP 2": {"tensor": 2},
+    "TP 2 + SP": {"tensor": 2, "sequence_parallel": True},
+    "PP 2": {"pipeline": 2},
+    "PP 2 x VPP 2": {"pipeline": 2, "virtual_pipeline": 2, "schedule": "interleaved"},
+    "DP 2 + distributed optimizer": {"data": 2},
+    "DP 2, whole optimizer": {"data": 2, "zero": 0},
+    "TP 2, full recomputation": {"tensor": 2, "recompute": "full", "micro_batch": 1},
+}
+EIGHT: dict[str, Any] = {"tensor": 2, "pipeline": 2, "data": 2}
+
+
+def apart(run: list[list[float]], reference: list[list[float]]) -> tuple[float, float]:
+    """The largest relative difference of any step's loss, and of any step's gradient norm."""
+    loss, norm = (
+        max(abs(row[i] - other[i]) / other[i] for row, other in zip(run, reference, strict=True)) for i in range(2)
+    )
+    return loss, norm
+
+
+def check(differences: dict[str, tuple[float, float]]) -> None:
+    for name, (loss, norm) in differences.items():
+        assert loss < 1e-5, (name, differences)
+        assert norm < 1e-4, (name, differences)  # amplifies what rounding does to the weights
+
+
+@pytest.mark.slow
+def test_every_layout_gives_the_losses_of_one_process(world: World) -> None:
+    job = {"do": "losses", "steps": 20}
+    (reference,) = world(1, **job, layouts=[{}])
+    assert reference[-1][0] < 0.8 * reference[0][0]
+    pairs = dict(zip(PAIRS, world(2, **job, layouts=list(PAIRS.values())), strict=True))
+    runs = {**pairs, "TP 2 x PP 2 x DP 2": world(8, **job, layouts=[EIGHT])[0]}
+    differences = {name: apart(run, reference) for name, run in runs.items()}
+    print(differences)
+    check(differences)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("changes", [{"tie_embeddings": True}, {"attention_bias": True}])
+def test_tied_embeddings_and_biases_are_shared_out_right(world: World, changes: dict[str, Any]) -> None:
+    job = {"do": "losses", "steps": 4, "model": changes}
+    (reference,) = world(1, **job, layouts=[{}])
+    layouts = {"PP 2": {"pipeline": 2}, "TP 2 + SP": {"tensor": 2, "sequence_parallel": True}}
+    runs = dict(zip(layouts, world(2, **job, layouts=list(layouts.values())), strict=True))
+    check({name: apart(run, reference) for name, run in runs.items()})
+
+
+@pytest.mark.slow
+def test_recomputation_changes_nothing_and_bf16_little(world: World) -> None:
+    job = {"do": "losses", "steps": 20}
+    plain, selective, full = world(1, **job, layouts=[{}, {"recompute": "selective"}, {"recompute": "full"}])
+    assert selective == plain
+    assert full == plain
+    bf16, recomputed = world(1, **job, precision="bf16", layouts=[{}, {"recompute": "full"}])
+    assert recomputed == bf16
+    assert max(abs(a[0] - b[0]) / b[0] for a, b in zip(bf16, plain, strict=True)) < 1e-2
