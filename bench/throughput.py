@@ -81,7 +81,7 @@ def main() -> None:
     }
     folder = arguments.out / machine_name()
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{datetime.now(UTC):%Y-%m-%d}-throughput.json"
+    path = folder / f"{datetime.now(UTC):%Y-%m-%d}-throughput-{arguments.threads}-threads.json"
     path.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     show(result)
     print(f"written to {path}")
