@@ -17,7 +17,7 @@ def cross_entropy(logits_NV: Tensor, labels_N: Tensor, group: distributed.Proces
 
     Rank r of the group holds entries [r V, (r + 1) V); None: this rank holds all of them. Differentiable once.
     """
-    return _CrossEntropy.apply(logits_NV, labels_N, group)  # type: ignore[no-any-return]
+    return _CrossEntropy.apply(logits_NV, labels_N, group)  # type: ignore[no-any-return, no-untyped-call]
 
 
 class _CrossEntropy(torch.autograd.Function):
@@ -50,7 +50,7 @@ class _CrossEntropy(torch.autograd.Function):
         logp_NV, labels_N = ctx.saved_tensors
         hit_N = grad_N if ctx.mine_N is None else grad_N * ctx.mine_N
         rows = max(1, _CHUNK_BYTES // (logp_NV.element_size() * logp_NV.shape[1])) if logp_NV.is_cpu else len(logp_NV)
-        for logp, grad in zip(logp_NV.split(rows), grad_N[:, None].split(rows), strict=True):
+        for logp, grad in zip(torch.split(logp_NV, rows), torch.split(grad_N[:, None], rows), strict=True):
             logp.exp_().mul_(grad)
         logp_NV.scatter_add_(1, labels_N[:, None], -hit_N[:, None])
         return logp_NV.to(ctx.dtype), None, None

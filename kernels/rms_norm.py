@@ -13,7 +13,7 @@ from torch.autograd.function import once_differentiable
 
 def rms_norm(x_NH: Tensor, weight_H: Tensor, eps: float) -> Tensor:
     """The normalised x, in x's dtype. Differentiable in x and the weight."""
-    return _RmsNorm.apply(x_NH, weight_H, eps)  # type: ignore[no-any-return]
+    return _RmsNorm.apply(x_NH, weight_H, eps)  # type: ignore[no-any-return, no-untyped-call]
 
 
 def _wide(x: Tensor) -> Tensor:

@@ -21,7 +21,7 @@ def tables(positions: int, size: int, base: float, dtype: torch.dtype, device: t
 
 def rotate(x_SBHD: Tensor, cos_S11D: Tensor, sin_S11D: Tensor) -> Tensor:
     """x turned by its positions' angles, in a new tensor. Differentiable in x."""
-    return _Rotate.apply(x_SBHD, cos_S11D, sin_S11D)  # type: ignore[no-any-return]
+    return _Rotate.apply(x_SBHD, cos_S11D, sin_S11D)  # type: ignore[no-any-return, no-untyped-call]
 
 
 def _turn(x: Tensor, cos: Tensor, sin: Tensor, sign: float) -> Tensor:
@@ -41,4 +41,5 @@ class _Rotate(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-        return _turn(grad, *ctx.saved_tensors, -1.0), None, None  # a rotation's adjoint turns back
+        cos, sin = ctx.saved_tensors
+        return _turn(grad, cos, sin, -1.0), None, None  # a rotation's adjoint turns back

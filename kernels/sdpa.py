@@ -34,14 +34,16 @@ def sdpa_attention(
     if len(k_TBGD) != length:
         raise ValueError("attention over several documents in a sequence needs as many queries as keys")
     q_PF, k_PF, v_PF = (
-        _Scatter.apply(x.reshape(length * batch, -1), packing.slots_N, packing.size) for x in (q_SBHD, k_TBGD, v_TBGD)
+        _Scatter.apply(x.reshape(length * batch, -1), packing.slots_N, packing.size)  # type: ignore[no-untyped-call]
+        for x in (q_SBHD, k_TBGD, v_TBGD)
     )
     outputs = []
     for first, documents, longest in packing.groups:
         part = slice(first, first + documents * longest)
         q, k, v = (x[part].view(documents, longest, -1, size).transpose(1, 2) for x in (q_PF, k_PF, v_PF))
         outputs.append(_attend(q, k, v, scale).transpose(1, 2).reshape(documents * longest, heads * size))
-    return _Gather.apply(torch.cat(outputs), packing.slots_N).view(length, batch, heads, size)
+    o_NF = _Gather.apply(torch.cat(outputs), packing.slots_N)  # type: ignore[no-untyped-call]
+    return o_NF.view(length, batch, heads, size)  # type: ignore[no-any-return]
 
 
 def _attend(q_BHSD: Tensor, k_BGTD: Tensor, v_BGTD: Tensor, scale: float | None) -> Tensor:

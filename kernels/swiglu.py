@@ -13,7 +13,7 @@ from torch.nn import functional
 
 def swiglu(x_N2F: Tensor) -> Tensor:
     """silu(gate_NF) * up_NF in x's dtype. Differentiable."""
-    return _SwiGlu.apply(x_N2F)  # type: ignore[no-any-return]
+    return _SwiGlu.apply(x_N2F)  # type: ignore[no-any-return, no-untyped-call]
 
 
 class _SwiGlu(torch.autograd.Function):

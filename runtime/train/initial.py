@@ -52,7 +52,7 @@ def _fill(parameter: Tensor, name: str, seed: int, std: float) -> None:
     rows = _rows(parameter, name)
     columns = parameter.shape[1]
     first = 0
-    if parameter.partition_dim == 1:
+    if getattr(parameter, "partition_dim", -1) == 1:
         first = columns * parallel_state.get_tensor_model_parallel_rank()
         columns *= parallel_state.get_tensor_model_parallel_world_size()
     draw = _Rows(name, seed, columns)
@@ -68,7 +68,7 @@ def _fill(parameter: Tensor, name: str, seed: int, std: float) -> None:
 def _rows(parameter: Tensor, name: str) -> list[int]:
     """The rows of the whole matrix that this rank holds, in their order here."""
     held = parameter.shape[0]
-    if parameter.partition_dim != 0:
+    if getattr(parameter, "partition_dim", -1) != 0:
         return list(range(held))
     rank = parallel_state.get_tensor_model_parallel_rank()
     if not name.endswith("mlp.linear_fc1.weight"):

@@ -23,9 +23,9 @@ from trainwright.runtime.train.learning_rate import learning_rate
 from trainwright.runtime.train.metrics import model_flops_per_token, peak_memory_gb
 from trainwright.runtime.train.model import build_model
 from trainwright.runtime.train.optimizer import build_optimizer, set_learning_rate, wrap
-from trainwright.runtime.train.phase import PhaseError, PhaseSummary
 from trainwright.runtime.train.report import Report
 from trainwright.runtime.train.step import Batches, over_all_ranks, own_micro_batches, train_step
+from trainwright.runtime.train.summary import PhaseError, PhaseSummary
 from trainwright.spec.artefact import CHECKPOINTS
 from trainwright.spec.plan import PhaseStage
 

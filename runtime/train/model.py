@@ -179,11 +179,11 @@ def _block(
 
 
 def _config(model: ModelPlan, layout: Layout, dtype: torch.dtype, placement: Placement | None) -> TransformerConfig:
-    recompute: dict[str, Any] = {
+    recompute: dict[str, dict[str, Any]] = {
         "none": {},
         "selective": {"recompute_granularity": "selective", "recompute_modules": ["core_attn"]},
         "full": {"recompute_granularity": "full", "recompute_method": "uniform", "recompute_num_layers": 1},
-    }[layout.recompute]
+    }
     on_cpu = host.device().type == "cpu"
     with host.expected_warnings():
         return TransformerConfig(
@@ -219,7 +219,7 @@ def _config(model: ModelPlan, layout: Layout, dtype: torch.dtype, placement: Pla
             masked_softmax_fusion=False,
             cuda_graph_scope=[],  # unused; the default warns of itself
             calculate_per_token_loss=True,
-            **recompute,
+            **recompute[layout.recompute],
         )
 
 

@@ -5,6 +5,7 @@ from datetime import timedelta
 import torch
 from megatron.core import parallel_state, tensor_parallel
 from torch import distributed
+from torch._C._distributed_c10d import HashStore
 
 from trainwright.runtime import host
 from trainwright.spec.plan import Layout
@@ -49,6 +50,8 @@ def initialize(
         started = distributed.get_world_size()
         distributed.destroy_process_group()
         raise ValueError(f"the layout needs {layout.world_size} processes, but {started} were started")
+    if torch.cuda.is_available():
+        torch.cuda.set_device(distributed.get_rank() % torch.cuda.device_count())  # as in plan.Placement
     parallel_state.initialize_model_parallel(
         tensor_model_parallel_size=layout.tensor,
         pipeline_model_parallel_size=layout.pipeline,
@@ -73,9 +76,9 @@ def is_last_stage() -> bool:
     return rank == size - 1
 
 
-def single(seed: int = 0, *, store: distributed.Store | None = None) -> None:
+def single(seed: int = 0) -> None:
     """This process is a world of its own: for evaluation, sampling and export. No port is opened."""
-    distributed.init_process_group(host.backend(), store=store or distributed.HashStore(), rank=0, world_size=1)
+    distributed.init_process_group(host.backend(), store=HashStore(), rank=0, world_size=1)
     parallel_state.initialize_model_parallel(create_gloo_process_groups=False)
     tensor_parallel.model_parallel_cuda_manual_seed(seed, force_reset_rng=True)
 

@@ -4,33 +4,10 @@ Importable without Megatron-core; `train` installs what it needs on this machine
 """
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
+from trainwright.runtime.train.summary import PhaseSummary
 from trainwright.spec.plan import PhaseStage
-
-
-class PhaseError(Exception):
-    """The phase cannot start or go on; the text is one sentence for the user."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class PhaseSummary:
-    """What one attempt at a phase came to; the same on every rank."""
-
-    step: int  # optimizer steps of the phase that are done
-    steps: int
-    interrupted: bool
-    continued_from: int | None  # the step whose checkpoint it went on from
-    loss: float | None  # of the last step; None if there was none to do
-    consumed_tokens: int
-    parameters: int
-    tokens_per_s: float | None  # over the steps of this attempt, all ranks together
-    checkpoint: str | None  # relative to the stage's folder
-
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 def train(
@@ -57,7 +34,7 @@ def train(
     from trainwright.runtime.train.loop import run
 
     parallel.initialize(stage.layout, seed=stage.seed)
-    try:
-        return run(stage, Batches(stage, data), start=start, out=out, run_folder=run_folder, should_stop=should_stop)
-    finally:
-        parallel.finalize()
+    summary = run(stage, Batches(stage, data), start=start, out=out, run_folder=run_folder, should_stop=should_stop)
+    # Only now: after an error the others may be waiting in a collective, and the process had better end.
+    parallel.finalize()
+    return summary

@@ -12,12 +12,12 @@ from trainwright.kernels.sdpa import sdpa_attention
 EDGES = [[0, 24, 24, 24, 24, 24], [0, 1, 3, 20, 24, 24], [0, 0, 11, 11, 24, 24]]
 
 
-def inputs(dtype: torch.dtype, positions: int = 24) -> list[Tensor]:
+def inputs(dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
     generator = torch.Generator().manual_seed(0)
-    return [
-        torch.randn(positions, len(EDGES), heads, 8, generator=generator, dtype=dtype).requires_grad_()
-        for heads in (6, 2, 2)
-    ]
+    q, k, v = (
+        torch.randn(24, len(EDGES), heads, 8, generator=generator, dtype=dtype).requires_grad_() for heads in (6, 2, 2)
+    )
+    return q, k, v
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -57,10 +57,8 @@ def test_nothing_of_one_document_reaches_another(attend, poison: float) -> None:
 def test_no_token_sees_a_later_one() -> None:
     tensors = inputs(torch.float32)
     before = sdpa_attention(*tensors, None, None)
-    changed = [x.detach().clone() for x in tensors]
-    for x in changed:
-        x[20:] = 7.0
-    torch.testing.assert_close(sdpa_attention(*changed, None, None)[:20], before[:20])
+    q, k, v = (torch.cat((x[:20], torch.full_like(x[20:], 7.0))) for x in tensors)
+    torch.testing.assert_close(sdpa_attention(q, k, v, None, None)[:20], before[:20])
 
 
 @pytest.mark.parametrize("attend", [reference_attention, sdpa_attention])

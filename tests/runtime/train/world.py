@@ -132,7 +132,7 @@ def main() -> None:
     torch.set_num_threads(1)
     rank, world_size, path = int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3])
     job = json.loads(path.read_text())
-    results = []
+    results: list[Any] = []
     for number, changes in enumerate(job["layouts"]):
         stage = phase({**job, "layout": changes})
         meeting = f"file://{path.with_suffix(f'.{number}.meeting')}"
