@@ -111,15 +111,15 @@ class _Execution:
         started = self.store.begin(stage)
         self.say(f"{stage.name}: running")
         clock = time.monotonic()
-        with self.store.events.span("stage_done", stage=stage.name):
-            if isinstance(stage, IngestStage | TokenizerStage | TokenizeStage):
-                summary = self._data_stage(stage)
-            else:
-                summary = self._worker_stage(stage)
-            if summary.get("interrupted"):
-                return False
-            seconds = round(time.monotonic() - clock, 3)
-            self.store.finish(stage, started, {**summary, "seconds": seconds})
+        if isinstance(stage, IngestStage | TokenizerStage | TokenizeStage):
+            summary = self._data_stage(stage)
+        else:
+            summary = self._worker_stage(stage)
+        if summary.get("interrupted"):
+            return False
+        seconds = round(time.monotonic() - clock, 3)
+        self.store.finish(stage, started, {**summary, "seconds": seconds})
+        self.store.events.write("stage_done", stage=stage.name, dur_ms=round(seconds * 1000, 1))
         self.say(f"{stage.name}: done in {seconds:.1f} s")
         return True
 

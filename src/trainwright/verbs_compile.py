@@ -14,7 +14,7 @@ from trainwright.compiler.pipeline import Compiled, compile_spec
 from trainwright.spec.codes import CODES
 from trainwright.spec.diagnostics import Diagnostic, has_errors
 from trainwright.spec.load import Loaded, load
-from trainwright.spec.plan import Plan, decode
+from trainwright.spec.plan import PhaseStage, Plan, decode
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -226,12 +226,12 @@ def console(arguments: argparse.Namespace) -> "Console":
 
 
 def plan_size(made: Plan) -> str:
-    from trainwright.spec.plan import PhaseStage
-    from trainwright.spec.units import format_count
+    """How big what the plan trains is, in a few words."""
+    from trainwright.compiler.figures import rounded
 
     phases = [stage for stage in made.stages if isinstance(stage, PhaseStage)]
     tokens = sum(stage.steps * stage.tokens_per_step for stage in phases)
-    return f"{format_count(phases[0].model.parameters)} parameters, {format_count(tokens)} tokens"
+    return f"{phases[0].model.parameters:,} parameters, {rounded(tokens)} tokens in {len(phases)} phases"
 
 
 # --- private ---------------------------------------------------------------------------------------------------------

@@ -145,13 +145,18 @@ def _stage_status(plan: Plan, name: str, folder: Path) -> dict[str, str]:
 
 
 def report(arguments: argparse.Namespace) -> int:
-    """`report.html` of the run was written, and its path printed."""
+    """`report.html` of the run was written, and its path printed; with --json, what it shows."""
+    from trainwright.runtime.report.gather import gather
+    from trainwright.runtime.report.plain import plain
     from trainwright.runtime.report.write import write_report
 
     if _plan_of(arguments.run) is None:
         return EXIT_INVALID
     path = write_report(arguments.run)
-    print(json.dumps({"report": str(path)}) if arguments.json else f"report: {path}")
+    if arguments.json:
+        print(json.dumps(plain(gather(arguments.run)), indent=2, ensure_ascii=False))
+    else:
+        print(f"report: {path}")
     return 0
 
 
