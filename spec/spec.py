@@ -99,7 +99,7 @@ class TrainTokenizer(Table, kw_only=True, frozen=True):
     )
     byte_fallback: bool = True
     split_digits: bool = True
-    character_coverage: Annotated[float, Meta(gt=0.9, le=1.0)] = 0.9995
+    character_coverage: Annotated[float, Meta(ge=0.98, le=1.0, description="SentencePiece's own limits.")] = 0.9995
     spare_tokens: Annotated[
         int, Meta(ge=0, description="Unused pieces at the end, the six chat tokens not counted.")
     ] = 10
