@@ -57,7 +57,6 @@ def run(
     continued_from = state.step if state.step else None
     parameters = _parameters(chunks)
     flops_per_token = model_flops_per_token(stage.model, stage.sequence_length)
-    world = distributed.get_world_size()
     names = sorted(stage.mixture)
     loss, stop, seconds = None, False, 0.0
     with Report(stage, out, distributed.get_rank(), state.step) as report:
@@ -83,14 +82,10 @@ def run(
                 raise PhaseError(
                     f"the loss is not finite at step {state.step}; the last checkpoint is of {saver.newest}"
                 )
-            tgs = stage.tokens_per_step / world / took
+            tgs = stage.tokens_per_step / distributed.get_world_size() / took
             values = {
                 "train/loss": loss,
-                **{
-                    f"train_loss_by_source/{name}": total / count
-                    for name, total, count in zip(names, losses, counted, strict=True)
-                    if count
-                },
+                **_by_source(names, losses, counted),
                 "train/lr": rate,
                 "train/grad_norm": gradient_norm,
                 "train/consumed_tokens": state.consumed_tokens,
@@ -172,6 +167,12 @@ class _Saver:
         if distributed.get_rank() == 0:
             took_ms = round((self._saved_at - began) * 1e3, 1)
             self._events.write("checkpoint_saved", stage=self._stage.name, step=state.step, dur_ms=took_ms)
+
+
+def _by_source(names: list[str], losses: list[float], counted: list[float]) -> dict[str, float]:
+    """The mean loss of each source that the step drew from."""
+    sums = zip(names, losses, counted, strict=True)
+    return {f"train_loss_by_source/{name}": loss / count for name, loss, count in sums if count}
 
 
 def _advanced(state: TrainState, tokens: dict[str, int]) -> TrainState:

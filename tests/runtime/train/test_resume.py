@@ -23,12 +23,12 @@ def losses(out: Path) -> dict[int, float]:
 @pytest.mark.slow
 def test_killed_between_checkpoints_the_rest_is_equal_bit_by_bit(world: World, tmp_path: Path) -> None:
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    world(1, **JOB, layouts=[{}], out=str(whole))
-    assert world(1, **JOB, layouts=[{}], out=str(killed), kill_after=7) is None
+    world(1, **JOB, layouts=[{}], out=[str(whole)])
+    assert world(1, **JOB, layouts=[{}], out=[str(killed)], kill_after=7) is None
     assert list(losses(killed)) == list(range(1, 7))
     leftover = killed / "checkpoints" / "iter_0000006.tmp"
     leftover.mkdir()
-    (summary,) = world(1, **JOB, layouts=[{}], out=str(killed))
+    (summary,) = world(1, **JOB, layouts=[{}], out=[str(killed)])
     assert summary["continued_from"] == 4
     assert not summary["interrupted"]
     assert losses(killed) == losses(whole)
@@ -46,19 +46,17 @@ def test_killed_between_checkpoints_the_rest_is_equal_bit_by_bit(world: World, t
 @pytest.mark.slow
 def test_a_checkpoint_of_one_layout_goes_on_under_another(world: World, tmp_path: Path) -> None:
     whole, moved = tmp_path / "whole", tmp_path / "moved"
-    world(2, **JOB, layouts=[{"tensor": 2}], out=str(whole))
-    assert world(2, **JOB, layouts=[{"tensor": 2}], out=str(moved), stop_after=6)[0]["interrupted"]
-    for name, layout in {
-        "PP 2": {"pipeline": 2},
-        "DP 2": {"data": 2},
-        "TP 2": {"tensor": 2},
-    }.items():
-        out = tmp_path / name
-        shutil.copytree(moved, out)
-        (summary,) = world(2, **JOB, layouts=[layout], out=str(out))
-        assert summary["continued_from"] == 6
-        expected = losses(whole)
-        for step, loss in losses(out).items():
+    world(2, **JOB, layouts=[{"tensor": 2}], out=[str(whole)])
+    assert world(2, **JOB, layouts=[{"tensor": 2}], out=[str(moved)], stop_after=6)[0]["interrupted"]
+    elsewhere = {"PP 2": {"pipeline": 2}, "DP 2": {"data": 2}, "TP 2": {"tensor": 2}}
+    for name in elsewhere:
+        shutil.copytree(moved, tmp_path / name)
+    outs = [str(tmp_path / name) for name in elsewhere]
+    summaries = world(2, **JOB, layouts=list(elsewhere.values()), out=outs)
+    assert [summary["continued_from"] for summary in summaries] == [6, 6, 6]
+    expected = losses(whole)
+    for name in elsewhere:
+        for step, loss in losses(tmp_path / name).items():
             assert loss == pytest.approx(expected[step], rel=0 if name == "TP 2" else 1e-5, abs=0), (name, step)
 
 
@@ -67,8 +65,8 @@ def test_a_later_phase_starts_from_the_weights_and_the_optimizer_of_an_earlier_o
     world: World, tmp_path: Path
 ) -> None:
     before, after = tmp_path / "before", tmp_path / "after"
-    world(2, **JOB, precision="bf16", layouts=[{"data": 2}], out=str(before))
-    (summary,) = world(1, **JOB, precision="bf16", layouts=[{}], out=str(after), start=str(before))
+    world(2, **JOB, precision="bf16", layouts=[{"data": 2}], out=[str(before)])
+    (summary,) = world(1, **JOB, precision="bf16", layouts=[{}], out=[str(after)], start=str(before))
     assert summary["continued_from"] is None
     assert losses(after)[1] < losses(before)[8]
     assert checkpoint.read_state(after / "checkpoints" / "iter_0000012").optimizer_steps == 24

@@ -149,7 +149,7 @@ def main() -> None:
                     os.kill(os.getpid(), signal.SIGKILL)
                 return calls == job.get("stop_after") and rank == world_size - 1
 
-            out = Path(job["out"])
+            out = Path(job["out"][number])
             start = Path(job["start"]) if job.get("start") else None
             summary = loop.run(stage, ToyBatches(), start=start, out=out, run_folder=out, should_stop=should_stop)
             results.append(summary.to_dict())
