@@ -68,7 +68,11 @@ def test_json_is_all_that_stands_on_stdout(workspace: Any) -> None:
 def test_github_annotations_name_file_line_and_column(workspace: Any) -> None:
     done = workspace.trainwright("check", str(BROKEN), "--format", "github")
     assert done.returncode == 2
-    assert [line for line in done.stdout.splitlines() if line.startswith("::error file=") and "line=14," in line and "col=10," in line]
+    assert [
+        line
+        for line in done.stdout.splitlines()
+        if line.startswith("::error file=") and "line=14," in line and "col=10," in line
+    ]
 
 
 def test_a_plan_is_the_same_bytes_from_anywhere_and_runs_from_there(workspace: Any, tmp_path: Path) -> None:

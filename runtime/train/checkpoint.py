@@ -6,6 +6,8 @@
             .metadata, __0_0.distcp, ...      torch.distributed.checkpoint, in Megatron-core's fully reshardable form
             common.pt, metadata.json          Megatron-core's own
             train_state.json                  step and tokens consumed
+            resolved.toml, lineage.json       how it was made: copies from the run's folder
+            tokenizer/                        what its token ids mean
             COMPLETE                          written last
 
 Everything is written into `iter_0000500.tmp` and renamed, so `kill -9` costs at most the steps since the last one.
@@ -13,7 +15,9 @@ Everything is written into `iter_0000500.tmp` and renamed, so `kill -9` costs at
 
 import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -68,10 +72,19 @@ def read_state(checkpoint: Path) -> TrainState:
     return msgspec.json.decode((checkpoint / STATE_FILE).read_bytes(), type=TrainState)
 
 
-def save(folder: Path, chunks: list[GPTModel], optimizer: ChainedOptimizer, state: TrainState, keep: int) -> Path:
+def save(
+    folder: Path,
+    chunks: list[GPTModel],
+    optimizer: ChainedOptimizer,
+    state: TrainState,
+    keep: int,
+    companions: Mapping[str, Path] = MappingProxyType({}),
+) -> Path:
     """`folder/iter_<step>` is complete and named as the latest; older ones than the last `keep` are gone.
 
-    A collective: every rank calls it. Only rank 0 touches names; all see the same file system.
+    `companions` are small files that are copied into it, so that it explains itself wherever it is carried: the path
+    in the checkpoint, and where it comes from. A collective: every rank calls it. Only rank 0 touches names; all see
+    the same file system.
     """
     final = folder / f"iter_{state.step:07d}"
     temporary = folder / f"{final.name}.tmp"
@@ -87,6 +100,9 @@ def save(folder: Path, chunks: list[GPTModel], optimizer: ChainedOptimizer, stat
     parallel.barrier()
     if first:
         _write(temporary / STATE_FILE, msgspec.json.format(msgspec.json.encode(state), indent=2) + b"\n")
+        for name, origin in companions.items():
+            (temporary / name).parent.mkdir(exist_ok=True)
+            _write(temporary / name, origin.read_bytes())
         _write(temporary / COMPLETE_FILE, b"")
         shutil.rmtree(final, ignore_errors=True)
         temporary.rename(final)

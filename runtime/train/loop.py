@@ -26,7 +26,7 @@ from trainwright.runtime.train.optimizer import build_optimizer, set_learning_ra
 from trainwright.runtime.train.report import Report
 from trainwright.runtime.train.step import Batches, over_all_ranks, own_micro_batches, train_step
 from trainwright.runtime.train.summary import PhaseError, PhaseSummary
-from trainwright.spec.artefact import CHECKPOINTS
+from trainwright.spec.artefact import CHECKPOINTS, stage_link
 from trainwright.spec.plan import PhaseStage
 
 
@@ -125,6 +125,7 @@ class _Saver:
         self._stage, self._chunks, self._optimizer = stage, chunks, optimizer
         self._folder = out / CHECKPOINTS
         self._events = EventLog(run_folder / EVENTS_FILE, distributed.get_rank())
+        self._companions = _companions(run_folder)
         self._saved_at = time.monotonic()
         self.newest: str | None = None  # name of the newest checkpoint
 
@@ -161,12 +162,25 @@ class _Saver:
     def save(self, state: TrainState) -> None:
         """A complete checkpoint of the state lies in the folder. A collective."""
         began = time.monotonic()
-        path = checkpoint.save(self._folder, self._chunks, self._optimizer, state, self._stage.checkpoint.keep)
+        keep = self._stage.checkpoint.keep
+        path = checkpoint.save(self._folder, self._chunks, self._optimizer, state, keep, self._companions)
         self._saved_at = time.monotonic()
         self.newest = path.name
         if distributed.get_rank() == 0:
             took_ms = round((self._saved_at - began) * 1e3, 1)
             self._events.write("checkpoint_saved", stage=self._stage.name, step=state.step, dur_ms=took_ms)
+
+
+def _companions(run_folder: Path) -> dict[str, Path]:
+    """What a checkpoint carries to explain itself, as far as the run's folder has it."""
+    tokenizer = stage_link(run_folder, "tokenizer")
+    files = {
+        "resolved.toml": run_folder / "resolved.toml",
+        "lineage.json": run_folder / "lineage.json",
+        "tokenizer/tokenizer.model": tokenizer / "tokenizer.model",
+        "tokenizer/special_tokens.json": tokenizer / "special_tokens.json",
+    }
+    return {name: path for name, path in files.items() if path.exists()}
 
 
 def _by_source(names: list[str], losses: list[float], counted: list[float]) -> dict[str, float]:

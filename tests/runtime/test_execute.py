@@ -85,7 +85,9 @@ def test_a_run_leaves_every_document_a_user_looks_for(micro: Any) -> None:
         assert (run / name).stat().st_size > 0, name
     assert happened(run, "stage_done") == STAGES
     assert len(losses(run)) == STEPS
-    assert (run / "stages" / "first" / "checkpoints" / "iter_0000012" / "COMPLETE").exists()
+    checkpoint = run / "stages" / "first" / "checkpoints" / "iter_0000012"
+    for name in ("COMPLETE", "train_state.json", "resolved.toml", "lineage.json", "tokenizer/tokenizer.model"):
+        assert (checkpoint / name).exists(), name
     assert (run / "stages" / "export.second" / "huggingface" / "model.safetensors").exists()
 
 

@@ -1,1 +1,2 @@
-def answer(): return 42
+def answer():
+    return 42

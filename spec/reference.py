@@ -1,0 +1,95 @@
+"""`docs/spec.md` and `docs/diagnostics.md`, from the types and codes: `python -m trainwright.spec.reference`."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from msgspec import inspect
+
+from trainwright.spec.codes import CODES
+from trainwright.spec.expect import described, literal
+from trainwright.spec.spec import Bytes, BytesPerSecond, Count, Interval, Name, Seconds, Spec, Tokens
+
+DOCS = Path(__file__).resolve().parents[1] / "docs"
+_QUANTITIES: tuple[Any, ...] = (Count, Tokens, Bytes, Seconds, BytesPerSecond, Interval, Name)
+_OF_TYPES = {alias.__metadata__[0].description for alias in _QUANTITIES}
+_NOTE = "<!-- Written by `python -m trainwright.spec.reference`; change the types, not this page. -->\n"
+
+
+def spec_page() -> str:
+    """Every key that a spec may have: what it takes, its default and what it means."""
+    intro = (
+        "# The spec, key by key\n\n" + _NOTE + "\nQuantities may carry a unit: `4Ki`, `2.34T`, `80GiB`, `30min`, "
+        "`200Gb/s`. Relative paths start at the spec's folder. `extends` names files or `preset:NAME` that a spec "
+        'adds to, and `[model] preset = "NAME"` takes the dimensions of a named size.\n'
+    )
+    return intro + "".join(_tables(inspect.type_info(Spec), ""))
+
+
+def diagnostics_page() -> str:
+    """Every diagnostic, by code; `trainwright explain CODE` prints the whole page of one."""
+    rows = "".join(f"| `{row.code}` | {row.name} | {row.severity} | {row.title} |\n" for row in CODES.values())
+    head = "| code | name | severity | what |\n|---|---|---|---|\n"
+    return f"# Diagnostics\n\n{_NOTE}\n`trainwright explain CODE` prints the page of one.\n\n{head}{rows}"
+
+
+def _tables(kind: Any, name: str) -> Iterator[str]:
+    """The section of a table, then those of the tables inside it."""
+    inner: list[tuple[str, Any]] = []
+    rows = ""
+    for field in kind.fields:
+        bare = _bare(field.type)
+        path = f"{name}.{field.encode_name}" if name else field.encode_name
+        if isinstance(bare, inspect.StructType):
+            inner.append((path, bare))
+        elif isinstance(bare, inspect.DictType) and isinstance(_bare(bare.value_type), inspect.StructType):
+            inner.append((f"{path}.NAME", _bare(bare.value_type)))
+        elif isinstance(bare, inspect.VarTupleType) and isinstance(bare.item_type, inspect.StructType):
+            inner.append((f"[{path}]", bare.item_type))
+        else:
+            takes = _cell(described(field.type))
+            rows += f"| `{field.encode_name}` | {takes} | {_default(field)} | {_words(field)} |\n"
+    if rows:
+        yield f"\n## `[{name}]`\n\n| key | takes | default | what |\n|---|---|---|---|\n{rows}"
+    for path, table in inner:
+        yield from _tables(table, path)
+
+
+def _bare(kind: Any) -> Any:
+    """The type without annotations and without None."""
+    if isinstance(kind, inspect.Metadata):
+        return _bare(kind.type)
+    if isinstance(kind, inspect.UnionType):
+        options = [option for option in kind.types if not isinstance(option, inspect.NoneType)]
+        return _bare(options[0]) if len(options) == 1 else kind
+    return kind
+
+
+def _default(field: Any) -> str:
+    if field.required:
+        return "required"
+    default = field.default
+    if default is msgspec.NODEFAULT or default is None or default in ((), {}):
+        return ""
+    return f"`{_cell(literal(list(default) if isinstance(default, tuple) else default))}`"
+
+
+def _words(field: Any) -> str:
+    """The field's own description; that of its type says no more than the column before it."""
+    schema = field.type.extra_json_schema if isinstance(field.type, inspect.Metadata) else None
+    words = (schema or {}).get("description", "")
+    return "" if words in _OF_TYPES else _cell(words)
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+def main() -> None:
+    (DOCS / "spec.md").write_text(spec_page(), encoding="utf-8")
+    (DOCS / "diagnostics.md").write_text(diagnostics_page(), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
