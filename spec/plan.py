@@ -332,7 +332,9 @@ def decode(data: bytes) -> Plan:
 
 
 # What a stage is executed with does not change its result: a phase may be resumed under another layout.
-_NOT_IDENTITY = frozenset({"fingerprint", "needs", "layout", "placement", "workers", "checkpoint", "log_every", "path"})
+_NOT_IDENTITY = frozenset({"fingerprint", "needs", "layout", "placement", "workers", "checkpoint", "log_every"})
+# Raised by one when the code of a kind of stage changes what it computes, so that older results are not reused.
+_REVISIONS = {"ingest": 1, "tokenizer": 1, "tokenize": 1, "phase": 1, "evaluate": 1, "export": 1}
 
 
 def identity(stage: AnyStage) -> dict[str, object]:
@@ -340,10 +342,13 @@ def identity(stage: AnyStage) -> dict[str, object]:
     plain = msgspec.to_builtins(stage, order="deterministic")
     kept = {key: value for key, value in plain.items() if key not in _NOT_IDENTITY}
     if isinstance(stage, IngestStage):
-        kept["sources"] = [
-            {k: v for k, v in source.items() if k != "path" or source["digest"] is None} for source in plain["sources"]
-        ]
-    return kept
+        kept["sources"] = [_by_content(source) for source in plain["sources"]]
+    return _by_content(kept) | {"revision": _REVISIONS[plain["kind"]]}
+
+
+def _by_content(plain: dict[str, object]) -> dict[str, object]:
+    """Text that was looked at is known by its digest, wherever it lies; other text by its path."""
+    return {key: value for key, value in plain.items() if key != "path" or plain.get("digest") is None}
 
 
 def fingerprint(stage: AnyStage, needs: dict[str, str]) -> str:
