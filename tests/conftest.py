@@ -45,7 +45,7 @@ class Workspace:
 
 def make_workspace(folder: Path) -> Workspace:
     shutil.copytree(ROOT / "examples", folder / "examples")
-    for name in ("Makefile", "pyproject.toml", "constraints.txt"):
+    for name in ("Makefile", "pyproject.toml", "constraints.txt"):  # what `make demo` needs
         shutil.copy2(ROOT / name, folder / name)
     return Workspace(folder)
 
@@ -59,7 +59,8 @@ def workspace(tmp_path: Path) -> Workspace:
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     """A workspace in which `make demo` ran, with the virtual environment that runs the tests."""
     made = make_workspace(tmp_path_factory.mktemp("demo") / "work")
-    done = made.run("make", "demo", f"VENV={sys.prefix}", "READY=Makefile", timeout=900)
+    installed = f"{sys.prefix}/.ready"  # the tests' own environment, which is not installed once more
+    done = made.run("make", "demo", f"VENV={sys.prefix}", "-o", installed, timeout=900)
     assert done.returncode == 0, done.stdout + done.stderr
     return made
 
