@@ -11,7 +11,6 @@ from trainwright.spec.codes import CODES
 from trainwright.spec.expect import described, literal
 from trainwright.spec.spec import Bytes, BytesPerSecond, Count, Interval, Name, Seconds, Spec, Tokens
 
-DOCS = Path(__file__).resolve().parents[1] / "docs"
 _QUANTITIES: tuple[Any, ...] = (Count, Tokens, Bytes, Seconds, BytesPerSecond, Interval, Name)
 _OF_TYPES = {alias.__metadata__[0].description for alias in _QUANTITIES}
 _NOTE = "<!-- Written by `python -m trainwright.spec.reference`; change the types, not this page. -->\n"
@@ -87,8 +86,9 @@ def _cell(text: str) -> str:
 
 
 def main() -> None:
-    (DOCS / "spec.md").write_text(spec_page(), encoding="utf-8")
-    (DOCS / "diagnostics.md").write_text(diagnostics_page(), encoding="utf-8")
+    """Both pages are new in the folder `docs` of the folder that this is run in: the root."""
+    Path("docs/spec.md").write_text(spec_page(), encoding="utf-8")
+    Path("docs/diagnostics.md").write_text(diagnostics_page(), encoding="utf-8")
 
 
 if __name__ == "__main__":

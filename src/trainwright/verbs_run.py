@@ -146,12 +146,12 @@ def _stage_status(plan: Plan, name: str, folder: Path) -> dict[str, str]:
 
 def report(arguments: argparse.Namespace) -> int:
     """`report.html` of the run was written, and its path printed; with --json, what it shows."""
+    if not _can_run() or _plan_of(arguments.run) is None:
+        return EXIT_INVALID
     from trainwright.runtime.report.gather import gather
     from trainwright.runtime.report.plain import plain
     from trainwright.runtime.report.write import write_report
 
-    if _plan_of(arguments.run) is None:
-        return EXIT_INVALID
     path = write_report(arguments.run)
     if arguments.json:
         print(json.dumps(plain(gather(arguments.run)), indent=2, ensure_ascii=False))
@@ -162,7 +162,7 @@ def report(arguments: argparse.Namespace) -> int:
 
 def sample(arguments: argparse.Namespace) -> int:
     """The model's continuation of the prompt stands on stdout, word by word as it is made."""
-    plan = _plan_of(arguments.run)
+    plan = _plan_of(arguments.run) if _can_run() else None
     if plan is None:
         return EXIT_INVALID
     done = [
@@ -229,6 +229,14 @@ def doctor(arguments: argparse.Namespace) -> int:
         for key, value in facts.items():
             print(f"{key:15} {', '.join(value) if isinstance(value, list) else value}")
     return 0
+
+
+def _can_run() -> bool:
+    """Whether what the runtime imports is installed; told if it is not."""
+    missing = _missing_packages()
+    if missing:
+        fail(f"this needs {', '.join(missing)}: pip install 'trainwright[train]'")
+    return not missing
 
 
 def _missing_packages() -> list[str]:
