@@ -69,9 +69,7 @@ def _execute(
         for notice in blocking:
             fail(f"`{notice.key}`: {notice.message}")
         return EXIT_INFEASIBLE
-    missing = _missing_packages()
-    if missing:
-        fail(f"running needs {', '.join(missing)}: pip install 'trainwright[train]'")
+    if not _can_run():
         return EXIT_INVALID
     # The run's folder may not be there yet, so its `..` are worked out on the text.
     stale = _stale_sources(plan, Path(os.path.normpath(folder.resolve() / root)))
