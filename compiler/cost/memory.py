@@ -63,7 +63,17 @@ def estimate_rank_memory(
     if any(chunk.head for chunk in own):
         tokens = _local_tokens(layout, sequence_length)
         parts["logits_bytes"] = int(_LOGIT_BYTES[precision] * tokens * model.vocab_size / layout.tensor)
-    return RankMemory(pipeline_rank=pipeline_rank, total_bytes=sum(parts.values()), **parts)
+    return RankMemory(
+        pipeline_rank=pipeline_rank,
+        activations={"layers": parts["activations_bytes"]},
+        communication_bytes=0,
+        temporaries_bytes=0,
+        framework_bytes=0,
+        total_bytes=sum(parts.values()),
+        peak="the first backward pass",
+        binds=max(parts, key=lambda name: parts[name]).removesuffix("_bytes"),
+        **parts,
+    )
 
 
 def passes_in_flight(layout: Layout, pipeline_rank: int) -> Fraction:

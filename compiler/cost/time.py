@@ -8,7 +8,7 @@ small models, long pipelines and slow networks, since communication is not count
 """
 
 from trainwright.compiler.cost.flops import model_flops_per_token, recomputed_flops_per_token
-from trainwright.spec.plan import Layout, ModelPlan
+from trainwright.spec.plan import Hardware, Layout, ModelPlan, PhaseStage, StepTime
 
 # Cards with the same silicon share a figure: A800 with A100, H800 and H200 with H100.
 _EFFICIENCY = {
@@ -42,3 +42,18 @@ def step_time_s(
     flops_per_token += recomputed_flops_per_token(model, sequence_length, layout.recompute)
     busy_s = tokens_per_step * flops_per_token / (layout.world_size * peak_flops * efficiency(gpu))
     return busy_s * (1 + bubble(layout))
+
+
+def step_time(stage: PhaseStage, hardware: Hardware) -> StepTime:
+    """The step of a planned phase on cards whose peak is known."""
+    if hardware.peak_flops is None:
+        raise ValueError(f"no peak is known of `{hardware.name}`")
+    time = step_time_s(
+        stage.model, stage.layout, stage.sequence_length, stage.tokens_per_step, hardware.name, hardware.peak_flops
+    )
+    idle = bubble(stage.layout)
+    busy = time / (1 + idle)
+    parts = {"compute": busy, "bubble": time - busy}
+    return StepTime(
+        time_s=time, low_s=time, high_s=time, parts=parts, chunks=(), transfer_s=0.0, bubble=idle / (1 + idle)
+    )

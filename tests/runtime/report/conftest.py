@@ -31,6 +31,7 @@ from trainwright.spec.plan import (
     RankMemory,
     SamplesPlan,
     SourcePlan,
+    StepTime,
     TokenizerStage,
     TokenizeStage,
     encode,
@@ -74,11 +75,16 @@ def _phase(name: str, index: int, before: str | None, steps: int, length: int) -
 def _estimate(stage: str) -> Estimate:
     memory = RankMemory(
         pipeline_rank=0, parameters_bytes=315_520, gradients_bytes=631_040, optimizer_bytes=946_560,
-        activations_bytes=40_000_000, logits_bytes=8_000_000, total_bytes=49_893_120,
+        activations_bytes=40_000_000, activations={"attention": 40_000_000}, logits_bytes=8_000_000,
+        communication_bytes=0, temporaries_bytes=0, framework_bytes=0, total_bytes=49_893_120,
+        peak="the first backward pass", binds="activations",
     )  # fmt: skip
+    step = StepTime(time_s=0.12, low_s=0.11, high_s=0.14, parts={"matmul": 0.12}, chunks=(), transfer_s=0.0, bubble=0.0)
     return Estimate(
-        stage=stage, model_flops_per_token=1.2e6, memory=(memory,), capacity_bytes=None, step_time_s=0.12,
-        tokens_per_s=34_133.0, mfu=None, duration_s=14.4, gpu_hours=None, cost=None,
+        stage=stage, model_flops_per_token=1.2e6, hardware_flops_per_token=1.2e6, memory=(memory,),
+        capacity_bytes=None, step=step, tokens_per_s=34_133.0, mfu=None, goodput=None, duration_s=14.4,
+        duration_low_s=13.2, duration_high_s=16.8, gpu_hours=None, energy_kwh=None, cost=None, cost_low=None,
+        cost_high=None,
     )  # fmt: skip
 
 

@@ -1,0 +1,145 @@
+"""What the cost model prices: one training step of a model under a layout, on a kind of device, by a framework.
+
+A Case is wider than what our own runtime executes, so that published runs of other systems can be predicted by the
+same formulas. The sizes of a layout may be numpy arrays of one shape (see `numeric`): all figures are then arrays.
+Letters as in the field: t tensor, p pipeline, v chunks a rank, c context, D data, z the ranks that share a state.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from trainwright.compiler.cost.numeric import Number
+from trainwright.spec.plan import ModelPlan, PhaseStage
+
+Precision = Literal["fp32", "bf16", "fp16", "fp8"]
+RecomputeModule = Literal["core_attention", "norm", "activation", "mlp"]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelShape:
+    """The dimensions of a decoder that its cost depends on."""
+
+    layers: int
+    hidden_size: int
+    heads: int
+    kv_heads: int
+    head_size: int
+    ffn_size: int
+    vocab_size: int
+    gated: bool = True  # three MLP matrices (SwiGLU), else two
+    tied: bool = False
+    bias: bool = False  # on queries, keys, values and output
+    dropout: bool = False  # keeps masks for the backward pass
+    stored_scores: bool = False  # attention that keeps its s x s scores: before FlashAttention
+
+    @classmethod
+    def of(cls, model: ModelPlan) -> "ModelShape":
+        return cls(
+            layers=model.layers,
+            hidden_size=model.hidden_size,
+            heads=model.heads,
+            kv_heads=model.kv_heads,
+            head_size=model.head_size,
+            ffn_size=model.ffn_size,
+            vocab_size=model.vocab_size,
+            tied=model.tie_embeddings,
+            bias=model.attention_bias,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One training step. Words mean what they mean in the spec's `[topology]`."""
+
+    model: ModelShape
+    sequence_length: Number
+    precision: Precision = "bf16"
+    tensor: Number = 1
+    pipeline: Number = 1
+    virtual_pipeline: Number = 1
+    context: Number = 1
+    data: Number = 1
+    sequence_parallel: Number = False
+    zero: int = 0  # 0 to 3; 3 is FSDP
+    zero_group: Number = 1  # data ranks that share one copy of what ZeRO shards
+    micro_batch: Number = 1  # sequences
+    micro_batches: Number = 1  # per data-parallel rank and step
+    schedule: str = "1f1b"
+    recompute: Literal["none", "selective", "full"] = "none"
+    recompute_modules: tuple[RecomputeModule, ...] = ("core_attention",)  # what `selective` drops
+    recompute_layers: int | None = None  # with `full`: of each chunk, the first so many layers; None: all
+    weight: Number = 1  # ranks over which weights are cut and gathered layer by layer (InternEvo's weight parallel)
+    offload_optimizer: float = 0.0  # share of the optimizer's state that lives in host memory
+    offload_activations: float = 0.0
+    document_length: float | None = None  # mean length of a packed document that attention stays inside; None: whole
+    framework: str = "trainwright"  # a file of `cost/frameworks/`
+    gpus_per_node: int = 8
+
+    @property
+    def world_size(self) -> Number:
+        return self.tensor * self.context * self.data * self.pipeline
+
+    @property
+    def local_tokens(self) -> Number:
+        """Tokens of a micro-batch on one context rank."""
+        return self.sequence_length * self.micro_batch / self.context
+
+    @property
+    def tokens_per_step(self) -> Number:
+        return self.sequence_length * self.micro_batch * self.micro_batches * self.data
+
+    @property
+    def optimizer_shards(self) -> Number:
+        """Ranks that share one copy of the optimizer's state: the ZeRO group times the context ranks."""
+        return self.zero_group * self.context if self.zero else 1
+
+    @classmethod
+    def of(cls, stage: PhaseStage) -> "Case":
+        """The step of a planned phase."""
+        layout = stage.layout
+        return cls(
+            model=ModelShape.of(stage.model),
+            sequence_length=stage.sequence_length,
+            precision=stage.precision,
+            tensor=layout.tensor,
+            pipeline=layout.pipeline,
+            virtual_pipeline=layout.virtual_pipeline,
+            context=layout.context,
+            data=layout.data,
+            sequence_parallel=layout.sequence_parallel,
+            zero=layout.zero,
+            zero_group=layout.zero_group,
+            micro_batch=layout.micro_batch,
+            micro_batches=layout.micro_batches,
+            schedule=layout.schedule,
+            recompute=layout.recompute,
+            gpus_per_node=stage.placement.ranks_per_node,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """The part of the model on one pipeline rank: what makes ranks unlike each other. May be arrays, as in a Case."""
+
+    pipeline_rank: Number
+    layers: Number  # of all its chunks
+    embedding: Number  # 1 if it holds the token embedding, else 0
+    head: Number
+
+
+def parts_of(stage: PhaseStage) -> tuple[Part, ...]:
+    """One for each pipeline rank of a planned phase."""
+    parts = []
+    for rank in range(stage.layout.pipeline):
+        own = [chunk for chunk in stage.placement.chunks if chunk.pipeline_rank == rank]
+        layers = sum(chunk.last_layer - chunk.first_layer for chunk in own)
+        parts.append(
+            Part(rank, layers, int(any(chunk.embedding for chunk in own)), int(any(chunk.head for chunk in own)))
+        )
+    return tuple(parts)
+
+
+def even_part(case: Case, pipeline_rank: Number) -> Part:
+    """What a rank holds when layers are dealt evenly, as Megatron does."""
+    first, last = pipeline_rank == 0, pipeline_rank == case.pipeline - 1
+    return Part(pipeline_rank, case.model.layers / case.pipeline, first * 1, last * 1)
