@@ -126,7 +126,7 @@ def diff(arguments: argparse.Namespace) -> int:
             return code
         plans.append(made)
     difference = diff_plans(*plans)
-    from trainwright.compiler.present import present_diff
+    from trainwright.compiler.present.diff import present_diff
 
     if arguments.json:
         print(json.dumps(difference.to_json(), indent=2, ensure_ascii=False))
@@ -190,7 +190,8 @@ def compile_or_report(
 
 def show_plan(made: Plan, run_folder: Path, arguments: argparse.Namespace) -> bool:
     """The plan stands on stdout beside what the run's folder holds; True if there is work to do."""
-    from trainwright.compiler.present import plan_to_json, present_plan
+    from trainwright.compiler.present.document import plan_to_json
+    from trainwright.compiler.present.plan import present_plan
     from trainwright.compiler.review import review
 
     verdicts = review(made, run_folder)

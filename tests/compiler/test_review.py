@@ -11,7 +11,9 @@ from tests.compiler.support import compile_fragment
 
 from trainwright.compiler.changes import Change, changes
 from trainwright.compiler.diff import diff_plans
-from trainwright.compiler.present import plan_to_json, present_diff, present_plan
+from trainwright.compiler.present.diff import present_diff
+from trainwright.compiler.present.document import plan_to_json
+from trainwright.compiler.present.plan import present_plan
 from trainwright.compiler.review import Verdict, review
 from trainwright.spec.artefact import (
     CHECKPOINTS,

@@ -1,28 +1,23 @@
-"""A plan, and the difference of two, as tables for a terminal of 100 columns, and as JSON."""
+"""A plan as tables for a terminal of 100 columns."""
 
 import re
 from collections.abc import Sequence
-from typing import Any
 
-import msgspec
 from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from trainwright.compiler.changes import show
 from trainwright.compiler.cost.time import bubble
-from trainwright.compiler.diff import Difference, Figure
 from trainwright.compiler.draw import describe
-from trainwright.compiler.figures import amount, flops, rough, rounded, size
+from trainwright.compiler.figures import flops, rough, rounded, size
+from trainwright.compiler.present.tables import UNKNOWN
 from trainwright.compiler.review import Verdict
 from trainwright.spec.plan import Estimate, Layout, PhaseStage, Plan, RankMemory
 from trainwright.spec.units import format_count, format_seconds
 
 _ACTION_STYLES = {"run": "bold cyan", "resume": "bold yellow", "reuse": "green"}
-_STATE_STYLES = {"stale": "bold yellow", "added": "bold cyan", "removed": "red", "moved": "magenta", "same": "green"}
-UNKNOWN = "–"
 OURS = "ours"
 
 
@@ -40,40 +35,6 @@ def present_plan(plan: Plan, verdicts: Sequence[Verdict], console: Console) -> N
         mark = Text("blocks run: " if notice.blocks else "note: ", style="bold red" if notice.blocks else "bold")
         console.print(mark + Text(f"{notice.key}: {notice.message}"), soft_wrap=False)
     console.print(_closing(verdicts))
-
-
-def plan_to_json(plan: Plan, verdicts: Sequence[Verdict]) -> dict[str, Any]:
-    """The plan's own fields, and `verdicts`: what executing it here would do."""
-    document: dict[str, Any] = msgspec.to_builtins(plan, order="deterministic")
-    document["verdicts"] = [
-        {"stage": verdict.stage, "action": verdict.action, "reason": verdict.reason, "step": verdict.step}
-        for verdict in verdicts
-    ]
-    return document
-
-
-def present_diff(difference: Difference, console: Console) -> None:
-    """What differs, or one line that nothing does."""
-    if difference.empty:
-        console.print("no difference")
-        return
-    table = _table("Stages")
-    table.add_column("stage", no_wrap=True)
-    table.add_column("state")
-    table.add_column("why and what", overflow="fold")
-    for stage in difference.stages:
-        lines = [stage.reason, *(f"{change.key}  {show(change.old)} -> {show(change.new)}" for change in stage.changes)]
-        state = Text(stage.state, style=_STATE_STYLES[stage.state])
-        table.add_row(stage.stage, state, escape("\n".join(line for line in lines if line)))
-    console.print(table)
-    for change in difference.general:
-        console.print(escape(str(change)))
-    figures = _table("Figures")
-    for name in ("figure", "older", "newer", "difference"):
-        figures.add_column(name, justify="left" if name == "figure" else "right")
-    for figure in difference.figures:
-        figures.add_row(figure.name, _figure(figure, figure.old), _figure(figure, figure.new), _relative(figure))
-    console.print(figures)
 
 
 # --- pieces of a plan ------------------------------------------------------------------------------------------------
@@ -267,21 +228,3 @@ def _closing(verdicts: Sequence[Verdict]) -> str:
 
 def _phase_stages(plan: Plan) -> list[PhaseStage]:
     return [stage for stage in plan.stages if isinstance(stage, PhaseStage)]
-
-
-def _figure(figure: Figure, value: float | None) -> str:
-    if value is None:
-        return UNKNOWN
-    if figure.unit == "bytes":
-        return size(value)
-    if figure.unit == "s":
-        return format_seconds(value)
-    return amount(value)
-
-
-def _relative(figure: Figure) -> str:
-    if figure.old is None or figure.new is None:
-        return UNKNOWN
-    if figure.old == figure.new:
-        return "="
-    return f"{(figure.new - figure.old) / figure.old:+.1%}" if figure.old else "new"
