@@ -45,10 +45,13 @@ def test_folders_import_only_what_they_may(folder: str) -> None:
 
 
 @pytest.mark.parametrize("folder", ["spec", "compiler"])
-def test_the_compiler_never_imports_torch_or_numpy(folder: str) -> None:
+def test_the_compiler_never_imports_torch_and_numpy_for_the_search_alone(folder: str) -> None:
     for path in modules(folder):
+        prices_many = path.is_relative_to(ROOT / "compiler/search") or path == ROOT / "compiler/cost/numeric.py"
+        # The search is itself imported by those alone who need it; the formulas meet an array only if it made one.
+        allowed = {"numpy"} if prices_many else set()
         for name in imports(path):
-            assert name.split(".")[0] not in TORCH, f"{path.relative_to(ROOT)} imports {name}"
+            assert name.split(".")[0] not in TORCH - allowed, f"{path.relative_to(ROOT)} imports {name}"
 
 
 def test_modules_import_each_other_without_cycles() -> None:
