@@ -42,6 +42,7 @@ class Draft:
     broken: frozenset[str]
     origins: Origins
     root: Path  # the spec's folder
+    files: tuple[Path, ...]  # the spec's, and those it extends
     plan_folder: Path | None  # where the plan will lie; None: beside the spec
 
     model: ModelPlan
@@ -66,6 +67,7 @@ class Draft:
         self.broken = loaded.broken
         self.origins = loaded.origins
         self.root = loaded.root
+        self.files = loaded.files
         self.plan_folder = plan_folder
 
     def value_at(self, *path: str | int) -> Span | None:

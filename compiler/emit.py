@@ -5,9 +5,9 @@ import os
 from pathlib import Path
 from typing import Any
 
-from trainwright import __version__
 from trainwright.compiler.cost.flops import FLOPS_CONVENTION
 from trainwright.compiler.draft import Draft
+from trainwright.compiler.stale import COMPILER, digest_specs
 from trainwright.spec.plan import PLAN_VERSION, Plan, encode
 
 SCHEMA = Path(__file__).parent.parent / "schemas" / "plan.schema.json"
@@ -18,8 +18,9 @@ def build_plan(draft: Draft) -> Plan:
     folder = draft.plan_folder if draft.plan_folder is not None else draft.root
     return Plan(
         version=PLAN_VERSION,
-        compiler=f"trainwright {__version__}",
+        compiler=COMPILER,
         name=draft.spec.run.name,
+        spec_files=digest_specs(draft.files, draft.root),
         root=Path(os.path.relpath(draft.root.resolve(), folder.resolve())).as_posix(),
         flops_convention=FLOPS_CONVENTION,
         hardware=draft.hardware,

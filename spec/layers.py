@@ -12,6 +12,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from trainwright.spec import codes
+from trainwright.spec.auto import spelled_out
 from trainwright.spec.diagnostics import Diagnostic, Label, Origin, Span
 from trainwright.spec.toml import Document, parse
 from trainwright.spec.tree import Array, Node, Scalar, Table
@@ -37,6 +38,7 @@ class Gathered:
     tree: Table
     diagnostics: list[Diagnostic] = field(default_factory=list)
     sources: dict[str, str] = field(default_factory=dict)
+    files: tuple[Path, ...] = ()  # all that were read, presets not counted
     complete: bool = True  # False: parts are missing because of the diagnostics, so absence proves nothing
 
 
@@ -61,13 +63,14 @@ class _Gatherer:
         preset = _at(tree, "model", "preset")
         if isinstance(preset, Scalar) and isinstance(preset.value, str):
             self._model_preset(preset.value, preset.span)
-        return Gathered(self._merge(overrides, report=True), self.diagnostics, self.sources, self.complete)
+        merged = self._merge(overrides, report=True)
+        return Gathered(merged, self.diagnostics, self.sources, tuple(self.documents), self.complete)
 
     def _merge(self, overrides: list[Table], report: bool) -> Table:
         tree: Node = Table({}, Span("", 1, 1, 1, 1), None, Origin("default", "default"))
         problems: list[Diagnostic] = []
         for layer in self.presets + self.files + overrides:
-            tree = _overlay(tree, layer, problems)
+            tree = _overlay(tree, spelled_out(layer), problems)
         if report:
             self.diagnostics += problems
         assert isinstance(tree, Table)

@@ -62,6 +62,7 @@ class Loaded:
     origins: Origins
     root: Path
     sources: dict[str, str]
+    files: tuple[Path, ...]  # the spec's, and those it extends
 
 
 def load(path: Path, sets: Sequence[str] = (), environ: Mapping[str, str] | None = None) -> Loaded:
@@ -78,4 +79,5 @@ def load(path: Path, sets: Sequence[str] = (), environ: Mapping[str, str] | None
         origins=Origins(gathered.tree),
         root=path.parent,
         sources=gathered.sources,
+        files=gathered.files,
     )

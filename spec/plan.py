@@ -369,6 +369,7 @@ class Plan(Part, kw_only=True, frozen=True):
     estimates: tuple[Estimate, ...]
     assumptions: tuple[Assumption, ...]
     notices: tuple[Notice, ...]
+    spec_files: dict[str, str] = {}  # what it was compiled from, relative to `root` -> digest of the values there
 
     def stage(self, name: str) -> AnyStage:
         """The stage of that name; KeyError if there is none."""
@@ -383,8 +384,19 @@ def encode(plan: Plan) -> bytes:
     return msgspec.json.format(msgspec.json.encode(plan, order="deterministic"), indent=2) + b"\n"
 
 
+class OtherVersionError(msgspec.ValidationError):
+    """The plan is one of another version of this format."""
+
+
+class _Versioned(Struct):
+    version: int
+
+
 def decode(data: bytes) -> Plan:
     """The plan in `data`. Raises msgspec.ValidationError, which names the path, if it is not one."""
+    version = msgspec.json.decode(data, type=_Versioned).version
+    if version != PLAN_VERSION:
+        raise OtherVersionError(f"it has version {version}, this is trainwright for version {PLAN_VERSION}")
     return msgspec.json.decode(data, type=Plan)
 
 

@@ -1,11 +1,9 @@
 """What the sources that some stage reads hold right now."""
 
-from pathlib import Path
-
 from trainwright.compiler.draft import Draft, Pass
 from trainwright.compiler.sources import digest_files, look_at
 from trainwright.spec.files import is_remote, local_files
-from trainwright.spec.plan import IngestStage, Plan, SourcePlan
+from trainwright.spec.plan import SourcePlan
 from trainwright.spec.spec import Source
 
 
@@ -21,17 +19,6 @@ def digest_sources(draft: Draft) -> None:
     draft.tokenizer_digest = None
     if path is not None and not is_remote(path):
         draft.tokenizer_digest = digest_files(local_files(draft.root, path, (), ())).digest
-
-
-def stale_sources(plan: Plan, root: Path) -> list[str]:
-    """The sources of a plan whose text is no longer what it was when the plan was made; `root` is the spec's folder."""
-    sources = [source for stage in plan.stages if isinstance(stage, IngestStage) for source in stage.sources]
-    stale = []
-    for source in sources:
-        found = look_at(root, source)
-        if found is not None and found.digest != source.digest:
-            stale.append(source.name)
-    return stale
 
 
 def _plan(draft: Draft, name: str, source: Source) -> SourcePlan:

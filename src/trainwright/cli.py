@@ -97,7 +97,7 @@ def _parser() -> argparse.ArgumentParser:
 
     run = verb("run", "verbs_run:run", "execute a plan, or plan a spec and execute it, here", settable)
     run.add_argument("file", type=Path, metavar="PLAN_or_SPEC")
-    run.add_argument("-y", "--yes", action="store_true", help="do not ask before running a spec")
+    run.add_argument("-y", "--yes", action="store_true", help="do not ask before running")
 
     resume = verb("resume", "verbs_run:resume", "go on with a run where it stopped")
     resume.add_argument("run", type=Path, metavar="RUN", help="runs/NAME")

@@ -14,7 +14,7 @@ import msgspec
 
 from trainwright import __version__
 from trainwright.spec import artefact
-from trainwright.spec.plan import PhaseStage, Plan, decode
+from trainwright.spec.plan import OtherVersionError, PhaseStage, Plan, decode
 from trainwright.verbs_compile import EXIT_INFEASIBLE, EXIT_INVALID, compile_or_report, fail, is_plan, show_plan
 
 _EXIT_STALE = 4
@@ -40,18 +40,32 @@ def run(arguments: argparse.Namespace) -> int:
 
 def resume(arguments: argparse.Namespace) -> int:
     """The run goes on with the plan that it was started with."""
-    plan = _plan_of(arguments.run)
+    plan, code = _read_plan(arguments.run / "plan.json")
     if plan is None:
-        return EXIT_INVALID
+        return code
     return _execute(plan, arguments.run, plan.root, arguments)
 
 
 def _run_plan(arguments: argparse.Namespace) -> int:
-    plan = _read_plan(arguments.file)
+    from trainwright.compiler.stale import stale_compiler, stale_specs
+
+    plan, code = _read_plan(arguments.file)
     if plan is None:
-        return EXIT_INVALID
+        return code
+    other = stale_compiler(plan)
+    if other is not None:
+        fail(f"{arguments.file}: {other}: plan it again")
+        return _EXIT_STALE
+    spec_folder = (arguments.file.resolve().parent / plan.root).resolve()
+    changed = stale_specs(plan, spec_folder)
+    if changed:
+        # The plan is whole without its spec, but who changed one and runs the other may have forgotten to plan again.
+        names = ", ".join(os.path.relpath(spec_folder / name) for name in changed)
+        fail(f"{names} changed since {arguments.file} was made; what would run is the plan as it was")
+        if not arguments.yes and not _agreed():
+            return _EXIT_STALE
     folder: Path = arguments.runs / plan.name
-    root = os.path.relpath((arguments.file.resolve().parent / plan.root).resolve(), folder.resolve())
+    root = os.path.relpath(spec_folder, folder.resolve())
     return _execute(plan, folder, root, arguments)
 
 
@@ -71,10 +85,12 @@ def _execute(
         return EXIT_INFEASIBLE
     if not _can_run():
         return EXIT_INVALID
+    from trainwright.compiler.stale import stale_inputs
+
     # The run's folder may not be there yet, so its `..` are worked out on the text.
-    stale = _stale_sources(plan, Path(os.path.normpath(folder.resolve() / root)))
+    stale = stale_inputs(plan, Path(os.path.normpath(folder.resolve() / root)))
     if stale:
-        fail(f"the text of {', '.join(f'`{name}`' for name in stale)} changed since the plan was made: plan it again")
+        fail(f"{', '.join(stale)} since the plan was made: plan it again")
         return _EXIT_STALE
     from trainwright.runtime.execute import Documents, StageFailed, execute, verify
 
@@ -243,25 +259,22 @@ def _missing_packages() -> list[str]:
     return [name for name in needed if name not in found]
 
 
-def _stale_sources(plan: Plan, root: Path) -> list[str]:
-    from trainwright.compiler.passes.digest_sources import stale_sources
-
-    return stale_sources(plan, root)
-
-
 def _plan_of(run_folder: Path) -> Plan | None:
-    return _read_plan(run_folder / "plan.json")
+    return _read_plan(run_folder / "plan.json")[0]
 
 
-def _read_plan(path: Path) -> Plan | None:
-    """The plan in the file; None, and the reason told, if there is none."""
+def _read_plan(path: Path) -> tuple[Plan | None, int]:
+    """The plan in the file; None, the reason told, and the exit code if there is none that can be used."""
     try:
-        return decode(path.read_bytes())
+        return decode(path.read_bytes()), 0
     except OSError as error:
         fail(f"cannot read {path}: {error.strerror}")
+    except OtherVersionError as error:
+        fail(f"{path} is a plan of another version: {error}; plan it again")
+        return None, _EXIT_STALE
     except msgspec.DecodeError as error:
-        fail(f"{path} is not a plan of this version: {error}")
-    return None
+        fail(f"{path} is not a plan: {error}")
+    return None, EXIT_INVALID
 
 
 def _agreed() -> bool:
