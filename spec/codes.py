@@ -36,6 +36,10 @@ OUT_OF_RANGE = "TW115"
 UNKNOWN_CHOICE = "TW116"
 BAD_NAME = "TW117"
 WRONG_LENGTH = "TW118"
+NO_MEMBER_CHOSEN = "TW120"
+CANNOT_VARY = "TW121"
+NEVER_TRUE = "TW122"
+SWEEP_TOO_LARGE = "TW123"
 
 _SPEC = (
     Code(SYNTAX, "syntax", "error", "the text is not TOML"),
@@ -54,6 +58,10 @@ _SPEC = (
     Code(UNKNOWN_CHOICE, "unknown-choice", "error", "a value that is not among the choices"),
     Code(BAD_NAME, "bad-name", "error", "a name with characters that names cannot have"),
     Code(WRONG_LENGTH, "wrong-length", "error", "an array or string that is too short or too long"),
+    Code(NO_MEMBER_CHOSEN, "no-member-chosen", "error", "a sweep where one of its members is needed"),
+    Code(CANNOT_VARY, "cannot-vary", "error", "a sweep or a conditional changes what it cannot"),
+    Code(NEVER_TRUE, "never-true", "error", "a condition that no cluster can meet"),
+    Code(SWEEP_TOO_LARGE, "sweep-too-large", "error", "a sweep of more members than anybody reads"),
 )
 
 _COMPILER = (
@@ -160,6 +168,7 @@ _CLUSTER = (
     Code("TW313", "sequence-parallel-alone", "error", "sequence parallelism without a tensor axis"),
     Code("TW314", "zero-group-alone", "error", "a ZeRO group without ZeRO"),
     Code("TW320", "unknown-gpu", "error", "nothing is known of this gpu"),
+    Code("TW321", "bad-hardware-file", "error", "a hardware file cannot be used"),
     Code("TW330", "out-of-memory", "error", "a rank needs more memory than its card has", infeasible=True),
     Code("TW331", "memory-tight", "warning", "a rank needs nearly all of its card's memory"),
     Code("TW332", "over-budget", "error", "training costs more than the budget", infeasible=True),

@@ -1,50 +1,137 @@
-"""What a device can do, from `hardware/NAME.toml`: memory, peaks and links, each figure with its source there."""
+"""What a device can do, from a TOML file: memory, peaks, the share of them that is reached, and links.
+
+Files shipped lie in `hardware/`; each figure has its source there. A user adds a device with a file of the same keys:
+`[cluster] gpu = "my-card"` finds `hardware/my-card.toml` beside the spec before the shipped ones, and a name that
+ends in `.toml` is a path relative to the spec.
+"""
 
 import tomllib
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta, Struct
 
+from trainwright.spec import codes
+from trainwright.spec.diagnostics import Diagnostic, Origin
+
 _FOLDER = Path(__file__).parent / "hardware"
+
+Positive = Annotated[float, Meta(gt=0.0)]
+Seconds = Annotated[float, Meta(ge=0.0)]
+Share = Annotated[float, Meta(gt=0.0, le=1.0)]
+# (size, share) with rising sizes: linear in the logarithm of the size between points, level beyond both ends.
+Curve = Annotated[tuple[tuple[Positive, Positive], ...], Meta(min_length=1)]
 
 
 class Peak(Struct, frozen=True, forbid_unknown_fields=True):
     """Dense peak in FLOP/s; `None` where the device has no such unit or nobody says."""
 
-    bf16: float | None = None
-    fp32: float | None = None
-    fp8: float | None = None
+    bf16: Positive | None = None
+    fp16: Positive | None = None
+    fp32: Positive | None = None
+    fp8: Positive | None = None
+
+
+class Efficiency(Struct, frozen=True, forbid_unknown_fields=True):
+    """The share of a peak that one kernel reaches in training, by its size.
+
+    FLOPs of attention are those of the causal half, and 2.5 times as many backward as forward.
+    """
+
+    matmul: Annotated[Curve, Meta(description="By GFLOP of the product.")] = ((1.0, 0.5),)
+    matmul_fp8: Annotated[Curve | None, Meta(description="The same in fp8; as `matmul` if absent.")] = None
+    attention_forward: Annotated[Curve, Meta(description="By GFLOP of the kernel.")] = ((1.0, 0.3),)
+    attention_backward: Curve = ((1.0, 0.25),)
+    memory: Annotated[Curve, Meta(description="Of the memory's bandwidth, by MiB moved.")] = ((1.0, 0.7),)
+
+
+class Link(Struct, frozen=True, forbid_unknown_fields=True):
+    """What joins devices: a collective of n bytes on the wire takes `latency_s + n / (bytes_per_s * share)`."""
+
+    bytes_per_s: Annotated[Positive, Meta(description="Per device and direction.")]
+    share: Annotated[Share, Meta(description="Of the bandwidth that large collectives reach.")] = 0.8
+    latency_s: Annotated[Seconds, Meta(description="Of one collective.")] = 2e-5
+    hop_s: Annotated[Seconds, Meta(description="Added for each further member.")] = 1e-6
 
 
 class Links(Struct, frozen=True, forbid_unknown_fields=True):
-    """Bandwidth in bytes per second and direction; `domain` is how many devices the fast link joins."""
+    """`device` joins the `domain` devices of a node (or rack), `network` the nodes."""
 
-    device: float | None = None
-    network: float | None = None
-    domain: int | None = None
+    device: Link | None = None
+    network: Link | None = None
+    domain: Annotated[int, Meta(ge=1)] | None = None
 
 
 class HardwareFile(Struct, frozen=True, forbid_unknown_fields=True):
     """One kind of device. `None`: not a constant of the kind, so that nothing is derived from it."""
 
-    name: Annotated[str, Meta(description="As people call it.")]
-    device: Literal["cpu", "cuda"]
-    memory_bytes: int | None = None
-    memory_bytes_per_s: float | None = None
+    name: Annotated[str, Meta(description="As people call it.")] = ""
+    device: Literal["cpu", "cuda"] = "cuda"
+    memory_bytes: Annotated[int, Meta(gt=0)] | None = None
+    memory_bytes_per_s: Positive | None = None
+    power_watts: Annotated[Positive, Meta(description="Of one device under load.")] | None = None
+    launch_s: Annotated[Seconds, Meta(description="Between the starts of two kernels, at least.")] = 5e-6
     peak_flops: Peak = Peak()
+    efficiency: Efficiency = Efficiency()
     links: Links = Links()
 
+    def peak(self, precision: str) -> float | None:
+        """FLOP/s of dense products in a precision; fp16 runs on bf16's units unless the file says otherwise."""
+        peak: float | None = getattr(self.peak_flops, precision)
+        return self.peak_flops.bf16 if precision == "fp16" and peak is None else peak
 
-def known_hardware() -> list[str]:
-    """The names that `[cluster] gpu` knows, sorted."""
-    return sorted(file.stem for file in _FOLDER.glob("*.toml"))
+
+def known_hardware(root: Path | None = None) -> list[str]:
+    """The names that `[cluster] gpu` knows, sorted; with those in `hardware/` beside the spec that lies in `root`."""
+    folders = [_FOLDER] if root is None else [_FOLDER, root / "hardware"]
+    return sorted({file.stem for folder in folders for file in folder.glob("*.toml")})
 
 
-def load_hardware(name: str) -> HardwareFile | None:
-    """The device of that name, None if there is none."""
-    if name not in known_hardware():
+def hardware_path(name: str, root: Path | None = None) -> Path | None:
+    """The file that `[cluster] gpu` means in a spec that lies in `root`; None if there is none."""
+    if name.endswith(".toml"):
+        candidates = [(root or Path()) / name]
+    elif name not in known_hardware(root):  # so that no name leaves the folders
         return None
-    text = (_FOLDER / f"{name}.toml").read_text(encoding="utf-8")
-    return msgspec.convert(tomllib.loads(text), HardwareFile)
+    else:
+        candidates = ([root / "hardware" / f"{name}.toml"] if root else []) + [_FOLDER / f"{name}.toml"]
+    return next((path for path in candidates if path.is_file()), None)
+
+
+def is_shipped(path: Path) -> bool:
+    return path.parent == _FOLDER
+
+
+def load_hardware(name: str, root: Path | None = None) -> HardwareFile | None:
+    """The device of that name, None if there is none. Raises ValueError if its file is wrong (see `mistakes`)."""
+    path = hardware_path(name, root)
+    return None if path is None else read_hardware(path)
+
+
+def read_hardware(path: Path) -> HardwareFile:
+    """The device that a file describes. Raises ValueError (of TOML, of types) or OSError if it does not."""
+    device = msgspec.convert(tomllib.loads(path.read_text(encoding="utf-8")), HardwareFile)
+    return device if device.name else msgspec.structs.replace(device, name=path.stem)
+
+
+def mistakes(path: Path) -> list[Diagnostic]:
+    """Every mistake in a hardware file, with its place there."""
+    from trainwright.spec.read import read  # what the shipped files do not need
+    from trainwright.spec.toml import parse
+
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        return [Diagnostic(codes.UNREADABLE_FILE, f"it cannot be read: {error}")]
+    document = parse(text, str(path), lambda span: Origin("file", f"{span.file}:{span.line}", span))
+    reading = read(document.table, HardwareFile)
+    found = document.diagnostics + reading.diagnostics
+    if not found:
+        for name in Efficiency.__struct_fields__:
+            curve = getattr(reading.value.efficiency, name)
+            if curve and any(before[0] >= after[0] for before, after in pairwise(curve)):
+                cure = "write points as [size, share], the smallest size first"
+                found.append(Diagnostic("TW321", f"the sizes of `{name}` do not rise", help=cure))
+    return found

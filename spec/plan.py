@@ -11,6 +11,8 @@ from typing import Literal
 import msgspec
 from msgspec import Struct
 
+from trainwright.spec.device import HardwareFile
+
 PLAN_VERSION = 1
 
 
@@ -354,6 +356,7 @@ class Hardware(Part, kw_only=True, frozen=True):
     memory_bytes: int | None
     peak_flops: float | None  # of the run's precision, dense
     price_per_gpu_hour: float | None
+    figures: HardwareFile = HardwareFile()  # all that prices the plan, the spec's network in its place
 
 
 class Plan(Part, kw_only=True, frozen=True):

@@ -1,5 +1,7 @@
 """The devices a run has, with the figures that estimates need."""
 
+import msgspec
+
 from trainwright.compiler.draft import Draft, Pass
 from trainwright.spec.device import load_hardware
 from trainwright.spec.plan import Hardware
@@ -7,17 +9,21 @@ from trainwright.spec.plan import Hardware
 
 def resolve_hardware(draft: Draft) -> None:
     cluster = draft.spec.cluster
-    file = load_hardware(cluster.gpu)
-    if file is None:
+    device = load_hardware(cluster.gpu, draft.root)
+    if device is None:
         raise RuntimeError(f"`{cluster.gpu}` is no known hardware: check_hardware let it pass")
+    if cluster.network.per_gpu is not None and device.links.network is not None:
+        network = msgspec.structs.replace(device.links.network, bytes_per_s=cluster.network.per_gpu)
+        device = msgspec.structs.replace(device, links=msgspec.structs.replace(device.links, network=network))
     draft.hardware = Hardware(
         name=cluster.gpu,
-        device=file.device,
+        device=device.device,
         nodes=cluster.nodes,
         gpus_per_node=cluster.gpus_per_node,
-        memory_bytes=file.memory_bytes,
-        peak_flops=getattr(file.peak_flops, draft.spec.run.precision),
+        memory_bytes=device.memory_bytes,
+        peak_flops=device.peak(draft.spec.run.precision),
         price_per_gpu_hour=cluster.price_per_gpu_hour,
+        figures=device,
     )
 
 
