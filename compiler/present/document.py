@@ -17,3 +17,11 @@ def plan_to_json(plan: Plan, verdicts: Sequence[Verdict]) -> dict[str, Any]:
         for verdict in verdicts
     ]
     return document
+
+
+def stage_to_json(plan: Plan, verdict: Verdict) -> dict[str, Any]:
+    """One stage's own fields, its estimate if it has one, and its verdict."""
+    document = plan_to_json(plan, [verdict])
+    found = [each for each in document["estimates"] if each["stage"] == verdict.stage]
+    (stage,) = (each for each in document["stages"] if each["name"] == verdict.stage)
+    return {"stage": stage, "estimate": found[0] if found else None, "verdict": document["verdicts"][0]}

@@ -1,5 +1,7 @@
 """What all of the compiler's text output shares: tables, bars, and words for estimates."""
 
+from collections.abc import Callable
+
 from rich import box
 from rich.table import Table
 from rich.text import Text
@@ -13,7 +15,14 @@ _EIGHTHS = " ▏▎▍▌▋▊▉"
 
 def table(title: str = "", *left: str, right: tuple[str, ...] = ()) -> Table:
     """A table with a line under its head: the columns `left`, which wrap, then the columns `right`, which do not."""
-    made = Table(title=title or None, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    made = Table(
+        title=title or None,
+        title_justify="left",
+        title_style="bold",
+        box=box.SIMPLE_HEAD,
+        show_edge=False,
+        pad_edge=False,
+    )
     made.caption_justify = "left"
     for name in left:
         made.add_column(name, overflow="fold")
@@ -31,19 +40,29 @@ def bar(share: float, width: int, style: str = "") -> Text:
     return Text(("█" * full + _EIGHTHS[rest].strip()).ljust(width), style=style)
 
 
-def seconds(value: float | None, low: float | None = None, high: float | None = None) -> str:
-    """An estimated time, with its interval where there is one: `~1.3 s (1.2 s to 1.4 s)`."""
+def seconds(value: float | None) -> str:
+    """An estimated time, in three digits below a minute: `~1.3 s`."""
     if value is None:
         return UNKNOWN
-    if low is None or high is None or low == high:
-        return f"~{format_seconds(value)}"
-    return f"~{format_seconds(value)} ({format_seconds(low)} to {format_seconds(high)})"
+    return f"~{format_seconds(float(f'{value:.3g}') if value < 60 else value)}"
 
 
-def number(value: float | None, low: float | None = None, high: float | None = None) -> str:
-    """An estimated amount, with its interval where there is one: `~458,000 (410,000 to 520,000)`."""
-    if value is None:
-        return UNKNOWN
+def number(value: float | None) -> str:
+    """An estimated amount in three digits: `~458,000`."""
+    return UNKNOWN if value is None else rough(value)
+
+
+def percent(share: float | None) -> str:
+    return UNKNOWN if share is None else f"{share:.0%}"
+
+
+def interval(show: Callable[[float | None], str], low: float | None, high: float | None) -> str:
+    """`1.2 s to 1.5 s`; empty where there is no interval or it is a point."""
     if low is None or high is None or low == high:
-        return rough(value)
-    return f"{rough(value)} ({rough(low)[1:]} to {rough(high)[1:]})"
+        return ""
+    return f"{show(low)} to {show(high)}".replace("~", "")
+
+
+def span(value: str, between: str) -> str:
+    """The value, and its interval in brackets where there is one."""
+    return f"{value} ({between})" if between else value

@@ -49,6 +49,7 @@ def _parser() -> argparse.ArgumentParser:
         "--no-color", dest="color", action="store_false", default=None, help="plain text (also NO_COLOR)"
     )
     common.add_argument("-q", "--quiet", action="store_true", help="only errors and the result")
+    common.add_argument("-v", "--verbose", action="store_true", help="with all assumptions and notes")
 
     settable = argparse.ArgumentParser(add_help=False)
     settable.add_argument("-s", "--set", dest="sets", metavar="A.B=VALUE", action="append", default=[],
@@ -56,6 +57,10 @@ def _parser() -> argparse.ArgumentParser:
     settable.add_argument(
         "--runs", type=Path, default=Path("runs"), metavar="DIR", help="where runs live (default: runs)"
     )
+
+    looking = argparse.ArgumentParser(add_help=False)
+    looking.add_argument("--stage", metavar="NAME", help="one stage in depth: its layout, memory, time, schedule")
+    looking.add_argument("--html", type=Path, metavar="FILE", help="write the plan as a page that opens offline")
 
     def verb(name: str, target: str, text: str, *parents: argparse.ArgumentParser) -> argparse.ArgumentParser:
         made = verbs.add_parser(name, parents=[common, *parents], help=text, description=text)
@@ -70,14 +75,16 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("spec", type=Path)
     check.add_argument("--format", choices=("text", "json", "github"), default=None, help="how mistakes are written")
 
-    show = verb("show", "verbs_compile:show", "the resolved spec, each value with its origin; or a plan", settable)
+    show = verb(
+        "show", "verbs_compile:show", "the resolved spec, each value with its origin; or a plan", settable, looking
+    )
     show.add_argument("file", type=Path, metavar="SPEC_or_PLAN")
 
     graph = verb("graph", "verbs_compile:graph", "the stage graph", settable)
     graph.add_argument("spec", type=Path, metavar="SPEC_or_PLAN")
     graph.add_argument("--format", choices=("text", "dot", "mermaid", "json"), default="text")
 
-    plan = verb("plan", "verbs_compile:plan", "what would run, on what, how long, and why", settable)
+    plan = verb("plan", "verbs_compile:plan", "what would run, on what, how long, and why", settable, looking)
     plan.add_argument("spec", type=Path)
     plan.add_argument("-o", "--output", type=Path, metavar="FILE", help="write the plan here")
     plan.add_argument("--detailed-exitcode", action="store_true", help="10 if there is work to do")
@@ -97,6 +104,7 @@ def _parser() -> argparse.ArgumentParser:
 
     run = verb("run", "verbs_run:run", "execute a plan, or plan a spec and execute it, here", settable)
     run.add_argument("file", type=Path, metavar="PLAN_or_SPEC")
+    run.set_defaults(stage=None, html=None)
     run.add_argument("-y", "--yes", action="store_true", help="do not ask before running")
 
     resume = verb("resume", "verbs_run:resume", "go on with a run where it stopped")

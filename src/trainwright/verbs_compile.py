@@ -71,8 +71,13 @@ def show(arguments: argparse.Namespace) -> int:
         plan, code = _plan_from(arguments.file, arguments)
         if plan is None:
             return code
+        if no_such_stage(plan, arguments):
+            return EXIT_INVALID
         show_plan(plan, arguments.runs / plan.name, arguments)
         return EXIT_OK
+    if arguments.stage or arguments.html:
+        fail(f"{arguments.file} is a spec; `trainwright plan {arguments.file}` shows its stages")
+        return EXIT_INVALID
     loaded = _load(arguments.file, arguments)
     tell(loaded.diagnostics, loaded, arguments)
     if loaded.spec is None:
@@ -105,6 +110,8 @@ def plan(arguments: argparse.Namespace) -> int:
     compiled, code = compile_or_report(arguments.spec, arguments, plan_folder=folder)
     if compiled is None or compiled.plan is None:
         return code
+    if no_such_stage(compiled.plan, arguments):
+        return EXIT_INVALID
     work = show_plan(compiled.plan, arguments.runs / compiled.plan.name, arguments)
     if arguments.output:
         data = emit(compiled.plan)
@@ -189,17 +196,33 @@ def compile_or_report(
 
 
 def show_plan(made: Plan, run_folder: Path, arguments: argparse.Namespace) -> bool:
-    """The plan stands on stdout beside what the run's folder holds; True if there is work to do."""
-    from trainwright.compiler.present.document import plan_to_json
+    """The plan stands on stdout beside what the run's folder holds, or one stage of it; True if there is work to do."""
+    from trainwright.compiler.present.document import plan_to_json, stage_to_json
     from trainwright.compiler.present.plan import present_plan
+    from trainwright.compiler.present.stage import present_stage
     from trainwright.compiler.review import review
 
     verdicts = review(made, run_folder)
+    one = next((verdict for verdict in verdicts if verdict.stage == arguments.stage), None)
     if arguments.json:
-        print(json.dumps(plan_to_json(made, verdicts), indent=2, ensure_ascii=False))
+        document = stage_to_json(made, one) if one else plan_to_json(made, verdicts)
+        print(json.dumps(document, indent=2, ensure_ascii=False))
+    elif one is not None:
+        present_stage(made, one, console(arguments))
     elif not arguments.quiet:
-        present_plan(made, verdicts, console(arguments))
+        present_plan(made, verdicts, console(arguments), verbose=arguments.verbose)
     return any(verdict.action != "reuse" for verdict in verdicts)
+
+
+def no_such_stage(made: Plan, arguments: argparse.Namespace) -> bool:
+    """True, and told, if the stage asked for is none of the plan's."""
+    from trainwright.compiler.nearest import nearest_name
+
+    names = [stage.name for stage in made.stages]
+    if arguments.stage is None or arguments.stage in names:
+        return False
+    fail(f"`{made.name}` has no stage `{arguments.stage}`; {nearest_name(arguments.stage, names)}")
+    return True
 
 
 def tell(
@@ -223,7 +246,7 @@ def console(arguments: argparse.Namespace) -> "Console":
     from rich.console import Console
 
     no_color = None if arguments.color is None else not arguments.color
-    return Console(no_color=no_color, width=None if sys.stdout.isatty() else 110)
+    return Console(no_color=no_color, width=None if sys.stdout.isatty() else 100)
 
 
 def plan_size(made: Plan) -> str:

@@ -162,7 +162,7 @@ def test_only_another_layout_makes_nothing_stale(tmp_path: Path) -> None:
     assert {each.state for each in difference.stages} == {"same", "moved"}
 
 
-def test_tables_fit_a_hundred_columns_and_say_what_is_rough(tmp_path: Path) -> None:
+def test_tables_fit_a_hundred_columns_and_mark_what_is_estimated(tmp_path: Path) -> None:
     plan = plan_of(tmp_path, "cluster.gpu='h100'", "run.precision='bf16'", "cluster.price_per_gpu_hour=2")
     console = Console(width=100, record=True, file=io.StringIO())
     present_plan(plan, review(plan, tmp_path / "run"), console)
@@ -170,7 +170,7 @@ def test_tables_fit_a_hundred_columns_and_say_what_is_rough(tmp_path: Path) -> N
     text = console.export_text()
     assert max(map(len, text.splitlines())) <= 100
     assert "…" not in text
-    for said in ("213,568 parameters", "rough", "Plan: 5 to run.", plan.flops_convention[:40]):
+    for said in ("213,568 parameters", "costs  ~", "Plan: 5 to run.", plan.flops_convention[:40]):
         assert said in text
 
 

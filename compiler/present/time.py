@@ -1,0 +1,61 @@
+"""A phase's time for a terminal: the step by kind of work, the phase's duration and cost, what failures take."""
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from trainwright.compiler.figures import flops
+from trainwright.compiler.present.tables import bar, interval, number, percent, seconds, span, table
+from trainwright.spec.plan import Estimate, Goodput, Plan, StepTime
+
+
+def print_time(plan: Plan, estimate: Estimate, console: Console) -> None:
+    """The step's parts as bars, then what the whole phase takes; one line if the device's speed is not known."""
+    if estimate.step is None:
+        console.print(f"\nNo peak of `{plan.hardware.name}` is known, so no time.")
+        return
+    console.print(Text("\nTime of a step by kind of work", "bold"))
+    console.print(_parts(estimate.step, console.width))
+    console.print()
+    console.print(_figures(plan, estimate))
+
+
+def _parts(step: StepTime, width: int) -> Table:
+    made = table("", "work", right=("time", "share"))
+    made.add_column("", no_wrap=True)
+    longest = max(step.parts.values(), default=0.0)
+    for name, value in sorted(step.parts.items(), key=lambda item: -item[1]):
+        drawn = bar(value / longest if longest else 0.0, min(50, width - 50), "cyan")
+        made.add_row(escape(name), seconds(value), percent(value / step.time_s), drawn)
+    made.add_row("all", seconds(step.time_s), "", interval(seconds, step.low_s, step.high_s))
+    return made
+
+
+def _figures(plan: Plan, estimate: Estimate) -> Table:
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="bold", no_wrap=True)
+    grid.add_column(overflow="fold")
+    grid.add_row("tokens/s", number(estimate.tokens_per_s))
+    recomputed = estimate.hardware_flops_per_token / estimate.model_flops_per_token - 1
+    again = f", and {recomputed:.0%} more for recomputation" if recomputed else ""
+    grid.add_row("FLOPs", f"{flops(estimate.model_flops_per_token)} a token{again}")
+    grid.add_row("MFU", f"{percent(estimate.mfu)} ({plan.flops_convention})")
+    time = interval(seconds, estimate.duration_low_s, estimate.duration_high_s)
+    grid.add_row("takes", span(seconds(estimate.duration_s), time))
+    energy = "" if estimate.energy_kwh is None else f", {number(estimate.energy_kwh)} kWh"
+    grid.add_row("GPU-hours", f"{number(estimate.gpu_hours)}{energy}")
+    if estimate.cost is not None:
+        grid.add_row("costs", span(number(estimate.cost), interval(number, estimate.cost_low, estimate.cost_high)))
+    if estimate.goodput is not None:
+        grid.add_row("goodput", goodput(estimate.goodput))
+    return grid
+
+
+def goodput(figures: Goodput) -> str:
+    """What failures and checkpoints leave of the time, in a sentence."""
+    return (
+        f"{figures.share:.1%} of the time trains steps that are kept: {number(figures.failures)} failures expected, "
+        f"a checkpoint every {seconds(figures.checkpoint_interval_s)[1:]} takes {seconds(figures.save_s)}; "
+        f"best would be every {seconds(figures.best_interval_s)[1:]}"
+    )
