@@ -64,8 +64,15 @@ def _train(store: Store, stage: PhaseStage, out: Path, stop: Callable[[], bool])
 
     inputs = store.inputs(stage)
     start = inputs[stage.start_from] if stage.start_from is not None else None
+    estimate = next((estimate for estimate in store.plan.estimates if estimate.stage == stage.name), None)
     return train(
-        stage, data=inputs["tokenize"], start=start, out=out, run_folder=store.folder, should_stop=stop
+        stage,
+        estimate=estimate,
+        data=inputs["tokenize"],
+        start=start,
+        out=out,
+        run_folder=store.folder,
+        should_stop=stop,
     ).to_dict()
 
 

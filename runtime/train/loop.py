@@ -20,20 +20,23 @@ from trainwright.runtime.events import EVENTS_FILE, EventLog
 from trainwright.runtime.train import checkpoint
 from trainwright.runtime.train.checkpoint import TrainState
 from trainwright.runtime.train.learning_rate import learning_rate
+from trainwright.runtime.train.memory import measure, watched
 from trainwright.runtime.train.metrics import model_flops_per_token, peak_memory_gb
 from trainwright.runtime.train.model import build_model
 from trainwright.runtime.train.optimizer import build_optimizer, set_learning_rate, wrap
+from trainwright.runtime.train.planned import Planned
 from trainwright.runtime.train.report import Report
 from trainwright.runtime.train.step import Batches, over_all_ranks, own_micro_batches, train_step
 from trainwright.runtime.train.summary import PhaseError, PhaseSummary
 from trainwright.spec.artefact import CHECKPOINTS, stage_link
-from trainwright.spec.plan import PhaseStage
+from trainwright.spec.plan import Estimate, PhaseStage
 
 
 def run(
     stage: PhaseStage,
     batches: Batches,
     *,
+    estimate: Estimate | None,
     start: Path | None,
     out: Path,
     run_folder: Path,
@@ -58,6 +61,7 @@ def run(
     parameters = _parameters(chunks)
     flops_per_token = model_flops_per_token(stage.model, stage.sequence_length)
     names = sorted(stage.mixture)
+    planned = Planned(estimate)
     loss, stop, seconds = None, False, 0.0
     with Report(stage, out, distributed.get_rank(), state.step) as report:
         kernel = chunks[0].decoder.layers[0].self_attention.core_attention.choice
@@ -68,7 +72,8 @@ def run(
             waited = time.perf_counter() - began
             rate = learning_rate(stage.learning_rate, state.step)
             set_learning_rate(optimizer, rate)
-            sums_3K, gradient_norm = train_step(wrapped, optimizer, micro_batches, sources=len(names))
+            with watched(planned.measures_next) as peak:
+                sums_3K, gradient_norm = train_step(wrapped, optimizer, micro_batches, sources=len(names))
             # One collective tells every rank the losses, whether any was asked to stop, whether rank 0 wants to save.
             signals = torch.tensor([should_stop(), saver.is_time()], dtype=torch.float64, device=sums_3K.device)
             totals = over_all_ranks(torch.cat((sums_3K.flatten(), signals))).tolist()
@@ -82,6 +87,7 @@ def run(
                 raise PhaseError(
                     f"the loss is not finite at step {state.step}; the last checkpoint is of {saver.newest}"
                 )
+            memory = measure(wrapped, optimizer, peak) if planned.measures_next else None
             tgs = stage.tokens_per_step / distributed.get_world_size() / took
             values = {
                 "train/loss": loss,
@@ -94,6 +100,7 @@ def run(
                 "perf/step_time_ms": took * 1e3,
                 "perf/data_wait_pct": 100.0 * waited / took,
                 "memory/max_active_gb": peak_memory_gb(),
+                **planned.after_step(took, memory),
             }
             done = state.step - (continued_from or 0)
             report.step(state.step, values, seconds_left=(stage.steps - state.step) * seconds / done)

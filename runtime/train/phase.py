@@ -7,12 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from trainwright.runtime.train.summary import PhaseSummary
-from trainwright.spec.plan import PhaseStage
+from trainwright.spec.plan import Estimate, PhaseStage
 
 
 def train(
     stage: PhaseStage,
     *,
+    estimate: Estimate | None,
     data: Path,
     start: Path | None,
     out: Path,
@@ -23,8 +24,9 @@ def train(
 
     Every process of the layout calls it. Continues from the newest checkpoint in `out`; else from the weights and the
     optimizer state of the newest one in `start`, the folder of an earlier phase's result; else from the seed.
-    `data` is the folder of the tokenize stage. Processes meet as torchrun's environment says, unless
-    torch.distributed is initialised already. Raises PhaseError, UnsupportedLayoutError.
+    `data` is the folder of the tokenize stage; what is measured is compared with `estimate`. Processes meet as
+    torchrun's environment says, unless torch.distributed is initialised already.
+    Raises PhaseError, UnsupportedLayoutError.
     """
     from trainwright.runtime import host
 
@@ -34,7 +36,10 @@ def train(
     from trainwright.runtime.train.loop import run
 
     parallel.initialize(stage.layout, seed=stage.seed)
-    summary = run(stage, Batches(stage, data), start=start, out=out, run_folder=run_folder, should_stop=should_stop)
+    batches = Batches(stage, data)
+    summary = run(
+        stage, batches, estimate=estimate, start=start, out=out, run_folder=run_folder, should_stop=should_stop
+    )
     # Only now: after an error the others may be waiting in a collective, and the process had better end.
     parallel.finalize()
     return summary

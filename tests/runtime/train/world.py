@@ -25,6 +25,7 @@ from trainwright.runtime.train.model import build_model  # noqa: E402
 from trainwright.runtime.train.optimizer import build_optimizer, set_learning_rate, wrap  # noqa: E402
 from trainwright.spec.plan import (  # noqa: E402
     CheckpointPlan,
+    Estimate,
     Layout,
     LearningRatePlan,
     ModelChunk,
@@ -32,6 +33,8 @@ from trainwright.spec.plan import (  # noqa: E402
     OptimizerPlan,
     PhaseStage,
     Placement,
+    RankMemory,
+    StepTime,
 )
 
 LENGTH = 32
@@ -97,6 +100,26 @@ def phase(job: dict[str, Any]) -> PhaseStage:
     )
 
 
+def estimate(stage: PhaseStage, job: dict[str, Any]) -> Estimate | None:
+    """Planned figures, if the job has some: {"step_s": ..., "memory_bytes": ...}."""
+    if "planned" not in job:
+        return None
+    planned = job["planned"]
+    memory = RankMemory(
+        pipeline_rank=0, parameters_bytes=0, gradients_bytes=0, optimizer_bytes=0, activations_bytes=0, activations={},
+        logits_bytes=0, communication_bytes=0, temporaries_bytes=0, framework_bytes=1000,
+        total_bytes=planned["memory_bytes"] + 1000, peak="", binds="",
+    )  # fmt: skip
+    time_s = planned["step_s"]
+    step_time = StepTime(time_s=time_s, low_s=time_s, high_s=time_s, parts={}, chunks=(), transfer_s=0.0, bubble=0.0)
+    return Estimate(
+        stage=stage.name, model_flops_per_token=1.0, hardware_flops_per_token=1.0, memory=(memory,),
+        capacity_bytes=None, step=step_time, tokens_per_s=None, mfu=None, goodput=None, duration_s=None,
+        duration_low_s=None, duration_high_s=None, gpu_hours=None, energy_kwh=None, cost=None, cost_low=None,
+        cost_high=None,
+    )  # fmt: skip
+
+
 class ToyBatches:
     """Sequences that can be learned, a pure function of step and place, with a document that begins inside."""
 
@@ -151,7 +174,10 @@ def main() -> None:
 
             out = Path(job["out"][number])
             start = Path(job["start"]) if job.get("start") else None
-            summary = loop.run(stage, ToyBatches(), start=start, out=out, run_folder=out, should_stop=should_stop)
+            summary = loop.run(
+                stage, ToyBatches(), estimate=estimate(stage, job), start=start, out=out, run_folder=out,
+                should_stop=should_stop,
+            )  # fmt: skip
             results.append(summary.to_dict())
         parallel.finalize()
     if rank == 0:
