@@ -1,111 +1,21 @@
-"""The stage graph as SVG: a layer a topological generation, coloured by what became of each stage."""
-
-from dataclasses import dataclass
-
-import networkx
-from markupsafe import Markup
+"""The stages of a run as the nodes of the drawn graph."""
 
 from trainwright.runtime.report.facts import StageFacts
 from trainwright.runtime.report.quantity import duration
+from trainwright.spec.look.graph import Node
 
-_NODE_HEIGHT, _GAP_ACROSS, _MARGIN = 44, 14, 2
-_LETTER_PX = 7.2
 SIGNS = {"done": "✓", "reused": "↺", "running": "▸", "failed": "✗", "interrupted": "‖", "waiting": "·"}
 
 
-@dataclass(frozen=True)
-class _Frame:
-    """Turns (layer, place across) into pixels. Layers run to the right, or down on a narrow page."""
-
-    down: bool
-    width: float
-    node_width: float
-    layer_step: float
-    breadth: int
-
-    def corner(self, layer: int, place: int, of: int) -> tuple[float, float]:
-        across_step = (self.node_width if self.down else _NODE_HEIGHT) + _GAP_ACROSS
-        across = _MARGIN + place * across_step + (self.breadth - of) * across_step / 2
-        along = _MARGIN + layer * self.layer_step
-        return (across, along) if self.down else (along, across)
-
-
-def layers(stages: tuple[StageFacts, ...]) -> list[list[str]]:
-    """Names by topological generation; inside one, ordered by where their needs stand, so that few arrows cross."""
-    graph = _graph(stages)
-    ordered: list[list[str]] = []
-    position: dict[str, float] = {}
-    for generation in networkx.topological_generations(graph):
-        names = sorted(generation, key=lambda name: _mean([position[need] for need in graph.predecessors(name)]))
-        ordered.append(names)
-        position.update({name: index - (len(names) - 1) / 2 for index, name in enumerate(names)})
-    return ordered
-
-
-def draw_graph(stages: tuple[StageFacts, ...], width: int, css: str, *, down: bool) -> Markup:
-    """The graph as an `<svg>`; an arrow that a longer path implies is left out."""
-    rows = layers(stages)
-    breadth = max((len(row) for row in rows), default=1)
-    frame = _frame(len(rows), breadth, width, down)
-    corners = {
-        name: frame.corner(layer, place, len(row)) for layer, row in enumerate(rows) for place, name in enumerate(row)
-    }
-    reduced = networkx.transitive_reduction(_graph(stages))
-    arrows = [_arrow(corners[a], corners[b], frame) for a, b in sorted(reduced.edges)]
-    nodes = [_node(stage, corners[stage.name], frame.node_width) for stage in stages]
-    right = max((x for x, _ in corners.values()), default=0) + frame.node_width + _MARGIN
-    bottom = max((y for _, y in corners.values()), default=0) + _NODE_HEIGHT + _MARGIN
-    return Markup(
-        '<svg class="graph {}" viewBox="0 0 {:.0f} {:.0f}" width="{:.0f}" role="img" aria-label="stages">{}{}</svg>'
-    ).format(css, right, bottom, right, Markup("").join(arrows), Markup("").join(nodes))
-
-
-def _graph(stages: tuple[StageFacts, ...]) -> "networkx.DiGraph[str]":
-    graph: networkx.DiGraph[str] = networkx.DiGraph()
-    graph.add_nodes_from(stage.name for stage in stages)
-    graph.add_edges_from((need, stage.name) for stage in stages for need in stage.needs)
-    return graph
-
-
-def _frame(depth: int, breadth: int, width: int, down: bool) -> _Frame:
-    if down:
-        node_width = (width - 2 * _MARGIN - (breadth - 1) * _GAP_ACROSS) / max(breadth, 2)
-        return _Frame(True, width, min(node_width, 180), _NODE_HEIGHT + 26, breadth)
-    step = max(128.0, min(190.0, (width - 2 * _MARGIN + 26) / max(depth, 1)))
-    return _Frame(False, width, step - 26, step, breadth)
-
-
-def _arrow(tail: tuple[float, float], head: tuple[float, float], frame: _Frame) -> Markup:
-    if frame.down:
-        x1, y1 = tail[0] + frame.node_width / 2, tail[1] + _NODE_HEIGHT
-        x2, y2 = head[0] + frame.node_width / 2, head[1] - 5
-        bend = (y2 - y1) / 2
-        path = f"M{x1:.1f} {y1:.1f}C{x1:.1f} {y1 + bend:.1f} {x2:.1f} {y2 - bend:.1f} {x2:.1f} {y2:.1f}"
-        tip = f"M{x2 - 3.5:.1f} {y2:.1f}h7l-3.5 5z"
-    else:
-        x1, y1 = tail[0] + frame.node_width, tail[1] + _NODE_HEIGHT / 2
-        x2, y2 = head[0] - 5, head[1] + _NODE_HEIGHT / 2
-        bend = (x2 - x1) / 2
-        path = f"M{x1:.1f} {y1:.1f}C{x1 + bend:.1f} {y1:.1f} {x2 - bend:.1f} {y2:.1f} {x2:.1f} {y2:.1f}"
-        tip = f"M{x2:.1f} {y2 - 3.5:.1f}v7l5 -3.5z"
-    return Markup('<path class="arrow" d="{}"/><path class="tip" d="{}"/>').format(path, tip)
-
-
-def _node(stage: StageFacts, corner: tuple[float, float], width: float) -> Markup:
-    x, y = corner
-    letters = max(4, int((width - 14) / _LETTER_PX))
-    name = stage.name if len(stage.name) <= letters else stage.name[: letters - 1] + "…"
-    below = f"{SIGNS[stage.state]} {stage.state}"
-    if stage.duration_s is not None:
-        below = f"{SIGNS[stage.state]} {duration(stage.duration_s)}"
-    return Markup(
-        '<g class="node {}"><title>{}: {}, {}</title><rect x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{}" rx="4"/>'
-        '<text class="name" x="{:.1f}" y="{:.1f}">{}</text><text class="what" x="{:.1f}" y="{:.1f}">{}</text></g>'
-    ).format(
-        stage.state, stage.name, stage.kind, stage.state, x, y, width, _NODE_HEIGHT,
-        x + 9, y + 18, name, x + 9, y + 35, below,
-    )  # fmt: skip
-
-
-def _mean(values: list[float]) -> float:
-    return sum(values) / len(values) if values else 0.0
+def nodes(stages: tuple[StageFacts, ...]) -> list[Node]:
+    """Each stage with what became of it, and how long it took where that is known."""
+    return [
+        Node(
+            name=stage.name,
+            needs=stage.needs,
+            state=stage.state,
+            title=f"{stage.name}: {stage.kind}, {stage.state}",
+            below=f"{SIGNS[stage.state]} {stage.state if stage.duration_s is None else duration(stage.duration_s)}",
+        )
+        for stage in stages
+    ]

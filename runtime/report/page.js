@@ -1,4 +1,3 @@
-"use strict";
 // Optional: values under the pointer, and lines that the legend switches off. The page is complete without it.
 for (const plot of document.querySelectorAll(".plot")) {
   const series = JSON.parse(plot.dataset.values);

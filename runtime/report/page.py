@@ -11,8 +11,9 @@ from trainwright.runtime.report.charts import Chart, draw, line_class
 from trainwright.runtime.report.compare import compare
 from trainwright.runtime.report.curves import loss_chart, small_charts
 from trainwright.runtime.report.facts import RunFacts, Score
-from trainwright.runtime.report.graph import SIGNS, draw_graph
+from trainwright.runtime.report.graph import SIGNS, nodes
 from trainwright.runtime.report.quantity import count
+from trainwright.spec.look.graph import draw_graph
 from trainwright.spec.plan import PhaseStage
 
 WIDE, HALF, NARROW = 1100, 534, 420
@@ -61,8 +62,8 @@ def context(facts: RunFacts) -> dict[str, Any]:
         "headline": headline(facts),
         "signs": SIGNS,
         "graph": [
-            draw_graph(facts.stages, WIDE, "wide", down=False),
-            draw_graph(facts.stages, 360, "narrow", down=True),
+            draw_graph(nodes(facts.stages), WIDE, "wide", down=False),
+            draw_graph(nodes(facts.stages), 360, "narrow", down=True),
         ],
         "comparisons": compare(facts),
         "loss": figure(loss, half=False) if loss else None,

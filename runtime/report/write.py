@@ -1,15 +1,14 @@
 """Writes `report.html`: a run on one page that opens anywhere, offline, without a script being needed."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
-
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
 
 from trainwright.runtime.report import quantity
 from trainwright.runtime.report.facts import RunFacts
 from trainwright.runtime.report.gather import gather
 from trainwright.runtime.report.page import context
+from trainwright.spec.look import render as look
 
 REPORT_FILE = "report.html"
 
@@ -25,18 +24,13 @@ def write_report(run_folder: Path) -> Path:
 
 def render(facts: RunFacts) -> str:
     """The page. Everything that comes from the run is data: it is escaped, whatever it holds."""
-    here = Path(__file__).parent
-    environment = Environment(
-        loader=FileSystemLoader(here), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters.update(
-        count=quantity.count,
-        size=quantity.size,
-        duration=quantity.duration,
-        error=quantity.error,
-        instant=quantity.instant,
-        number=quantity.number,
-        rate=quantity.rate,
-    )
-    inlined = {name: Markup((here / f"page.{name}").read_text(encoding="utf-8")) for name in ("css", "js")}
-    return environment.get_template("page.html.jinja").render(**context(facts), **inlined)
+    filters: dict[str, Callable[..., str]] = {
+        "count": quantity.count,
+        "size": quantity.size,
+        "duration": quantity.duration,
+        "error": quantity.error,
+        "instant": quantity.instant,
+        "number": quantity.number,
+        "rate": quantity.rate,
+    }
+    return look.render(Path(__file__).parent, context(facts), filters)

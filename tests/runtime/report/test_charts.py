@@ -5,8 +5,6 @@ import re
 import pytest
 
 from trainwright.runtime.report.charts import Axis, Chart, Mark, Series, draw, line_class, thin, y_range
-from trainwright.runtime.report.facts import StageFacts
-from trainwright.runtime.report.graph import draw_graph, layers
 from trainwright.runtime.report.quantity import count, duration, error, linear_ticks, log_ticks, rate, short, size
 
 
@@ -121,22 +119,3 @@ def test_quantities() -> None:
     assert [error(pct) for pct in (20.4, -3.2, 0.2, None)] == ["+20 %", "−3 %", "0 %", ""]
     assert [rate(value) for value in (3e-4, 2.5e-5, 0)] == ["3e-4", "2.5e-5", "0"]
     assert [short(value) for value in (480_000, 1_889_110_016, 0.25, 0)] == ["480K", "1.89B", "0.25", "0"]
-
-
-def stage(name: str, *needs: str) -> StageFacts:
-    return StageFacts(name=name, kind="phase", needs=needs, fingerprint="", state="done", note="")
-
-
-def test_the_graph_is_layered_and_implied_arrows_are_left_out() -> None:
-    stages = (stage("a"), stage("b", "a"), stage("c", "a", "b"), stage("d", "b"))
-    assert layers(stages) == [["a"], ["b"], ["c", "d"]]
-    svg = draw_graph(stages, 800, "wide", down=False)
-    assert svg.count('class="arrow"') == 3
-    assert svg.count('class="node done"') == 4
-
-
-def test_long_names_are_cut_to_their_box_and_stay_in_the_title() -> None:
-    name = "a-very-long-name-of-a-stage-that-fits-no-box"
-    svg = draw_graph((stage(name),), 400, "narrow", down=True)
-    assert f"<title>{name}" in svg
-    assert f">{name}</text>" not in svg
