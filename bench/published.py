@@ -1,0 +1,391 @@
+"""Published training runs as cases to be priced. `python bench/published.py [FILE]` counts what can be used.
+
+A row becomes a `Case` by what the row itself says; what its source documents elsewhere is in the tables below, each
+with where. What nobody says is assumed and listed in `Row.assumed`: such rows are predicted but stay out of headlines.
+"""
+
+import argparse
+import csv
+import re
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+
+from trainwright.compiler.cost.case import Case, ModelShape, Part, RecomputeModule, even_part
+from trainwright.spec.device import HardwareFile, Link, load_hardware
+
+PUBLISHED = Path(__file__).parent / "published"
+
+HARDWARE = {
+    "A100": "a100-80gb",
+    "A100-80GB": "a100-80gb",
+    "A100-80GB(NVIDIA Ampere)": "a100-80gb",
+    "A100-40GB": "a100-40gb",
+    "A800-80GB": "a800-80gb",
+    "H100-80GB": "h100",
+    "H100-80GB(700W)": "h100",
+    "H100-96GB(HBM2e,500W)": "h100-hbm2e",
+    "H100-94GB(HBM2e)": "h100-hbm2e",
+    "H800-80GB": "h800",
+    "H200-141GB": "h200",
+    "B200": "b200",
+    "B300": "b300",
+    "GB200": "gb200",
+    "GB300": "gb300",
+    "MI300X": "mi300x",
+    "MI300X-192GB": "mi300x",
+    "V100-32GB": "v100-32gb",
+    "V100-32GB(DGX-2)": "v100-32gb",
+    "V100-16GB": "v100-16gb",
+}
+
+# Bytes per second and GPU between nodes, where the source says it: the notes of the rows, else as cited.
+NETWORK = {
+    "MosaicML": 25e9,  # 1,600 Gb/s a node
+    "InternEvo": 6.25e9,  # 4 x 100 Gb/s RoCE a node
+    "vTrain": 12.5e9,  # 800 Gb/s a node
+    "BigScience": 6.25e9,  # Jean Zay: 4 Omni-Path links of 100 Gb/s a node (model card of BLOOM)
+}
+
+# By how the column `framework` begins; the first that fits.
+FRAMEWORKS = (
+    ("llm-foundry", "llm-foundry"),
+    ("InternEvo", "internevo"),
+    ("torchtitan", "torchtitan"),
+    ("MaxText", "maxtext"),
+    ("NeMo AutoModel", "torchtitan"),  # FSDP2 as well
+    ("lit-gpt", "llm-foundry"),  # eager FSDP as well
+    ("nanotron", "nanotron"),
+    ("Megatron-DeepSpeed", "megatron-deepspeed"),
+    ("Megatron-LM (202", "megatron-deepspeed"),  # the same Megatron-LM of 2021 and 2022
+    ("", "megatron"),
+)
+
+# Attention that keeps its scores: sources older than FlashAttention, or that say so.
+_STORED_SCORES = ("vTrain", "BigScience", "Korthikanti", "SC21", "Jan-2021", "GPT-3 example")
+_TIED = ("MosaicML", "vTrain", "BigScience", "Korthikanti", "SC21", "Jan-2021", "GPT-3 example", "weak scaling")
+_MIXTURES = re.compile(r"moe|mixtral|deepseek|grok|qwen3-\d+b-a|gpt-oss|kimi|nemotron_3|nemotron v3|moon", re.I)
+_PRECISIONS = {"": "bf16", "bf16": "bf16", "fp16": "fp16", "fp32": "fp32"}
+
+# FLOPs that a printed MFU or TFLOP/s counts, where it is the only figure of time.
+_FULL_ATTENTION = ("nanotron", "Vocabulary Parallelism", "H100 weak scaling")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row. `case` is None where it cannot be priced, and `why_not` says why."""
+
+    row_id: str
+    source: str
+    tier: str
+    status: str
+    values: dict[str, str] = field(repr=False)
+    case: Case | None
+    parts: tuple[Part, ...]
+    why_not: str
+    assumed: tuple[str, ...]
+    hardware_name: str
+    hardware: HardwareFile | None
+    overrides: dict[str, object]  # what the notes say of overlap and fusion, as keys of a framework's `[time]`
+    step_time_s: float | None
+    time_from: str  # "printed", "tokens/s" or "mfu"
+    memory_gb: float | None
+    mem_kind: str
+
+    @property
+    def out_of_memory(self) -> bool:
+        return self.status.upper().startswith("OOM")
+
+    @property
+    def half_precision(self) -> bool:
+        return self.case is not None and self.case.precision in ("bf16", "fp16")
+
+
+class _Unusable(Exception):
+    """Why a row cannot be priced."""
+
+
+def rows(path: Path = PUBLISHED / "training.csv") -> list[Row]:
+    """Every row of a file with the columns of `published/training.csv`."""
+    with path.open(encoding="utf-8", newline="") as file:
+        return [_row(values) for values in csv.DictReader(file)]
+
+
+def _row(values: dict[str, str]) -> Row:
+    values = {name: (value or "").strip() for name, value in values.items() if name}
+    assumed: list[str] = []
+    case: Case | None = None
+    parts: tuple[Part, ...] = ()
+    why_not = ""
+    name = HARDWARE.get(values.get("gpu_type", ""), "")
+    try:
+        case = _case(values, assumed)
+        parts = _parts(values, case)
+    except _Unusable as error:
+        why_not = str(error)
+    hardware = _hardware(values, name)
+    if not why_not and hardware is None:
+        why_not = f"nothing is known of the device `{values.get('gpu_type', '')}`"
+    step, origin = _step_time(values, case, hardware)
+    return Row(
+        row_id=values.get("row_id", ""),
+        source=values.get("source", ""),
+        tier=values.get("tier", ""),
+        status=values.get("status", "") or "ok",
+        values=values,
+        case=None if why_not else case,
+        parts=parts,
+        why_not=why_not,
+        assumed=tuple(assumed),
+        hardware_name=name,
+        hardware=hardware,
+        overrides=_overrides(values),
+        step_time_s=step,
+        time_from=origin,
+        memory_gb=_number(values, "memory_gb"),
+        mem_kind=values.get("mem_kind", ""),
+    )
+
+
+# --- values ----------------------------------------------------------------------------------------------------------
+
+
+def _number(values: dict[str, str], name: str) -> float | None:
+    try:
+        return float(values.get(name, "") or "nan") if values.get(name) else None
+    except ValueError:
+        return None
+
+
+def _whole(values: dict[str, str], name: str) -> int | None:
+    number = _number(values, name)
+    return None if number is None else int(number)
+
+
+def _needed(values: dict[str, str], name: str) -> int:
+    number = _whole(values, name)
+    if not number or number < 1:
+        raise _Unusable(f"`{name}` is not stated")
+    return number
+
+
+def _is_of(values: dict[str, str], sources: tuple[str, ...]) -> bool:
+    return any(name in values.get("source", "") for name in sources)
+
+
+def _case(values: dict[str, str], assumed: list[str]) -> Case:
+    if (_whole(values, "ep") or 1) > 1 or _MIXTURES.search(values.get("model", "")):
+        raise _Unusable("a mixture of experts: not covered")
+    precision = values.get("precision", "")
+    if "fp4" in precision:
+        raise _Unusable("fp4: not covered")
+    if values.get("framework") == "MegaScale":
+        raise _Unusable("the model is changed: parallel blocks, sliding windows")
+    if "TPU" in values.get("gpu_type", "") or not values.get("gpu_type"):
+        raise _Unusable("no GPU, or it is not stated")
+    model = _model(values, assumed)
+    gpus = _needed(values, "gpus")
+    tensor, pipeline, context = (
+        _needed(values, axis) if axis != "cp" else _whole(values, axis) or 1 for axis in ("tp", "pp", "cp")
+    )
+    if gpus % (tensor * pipeline * context):
+        raise _Unusable("the layout does not fill its GPUs")
+    data = gpus // (tensor * pipeline * context)
+    stated = _whole(values, "dp")
+    if stated and stated != data and "MaxText" not in values.get("framework", ""):
+        raise _Unusable("the printed layout contradicts its number of GPUs")
+    micro_batch, micro_batches = _batches(values, data, assumed)
+    zero, group = _sharding(values, data)
+    recompute, modules, layers = _recompute(values, model)
+    chunks = _whole(values, "vpp") or 1
+    parallel = values.get("sequence_parallel", "")
+    framework = next(name for start, name in FRAMEWORKS if values.get("framework", "").startswith(start))
+    return Case(
+        model=model,
+        sequence_length=_needed(values, "seq_len"),
+        precision="fp8" if "fp8" in precision else _PRECISIONS.get(precision, "bf16"),  # type: ignore[arg-type]
+        tensor=tensor,
+        pipeline=pipeline,
+        virtual_pipeline=chunks,
+        context=context,
+        data=data,
+        sequence_parallel=tensor > 1
+        and (parallel == "true" if parallel else framework not in ("internevo", "megatron-deepspeed")),
+        zero=zero,
+        zero_group=group,
+        micro_batch=micro_batch,
+        micro_batches=micro_batches,
+        schedule=_schedule(values, pipeline, chunks),
+        recompute=recompute,  # type: ignore[arg-type]
+        recompute_modules=modules,
+        recompute_layers=layers,
+        framework=framework,
+        gpus_per_node=_whole(values, "gpus_per_node") or 8,
+    )
+
+
+def _model(values: dict[str, str], assumed: list[str]) -> ModelShape:
+    layers, hidden = _needed(values, "layers"), _needed(values, "hidden")
+    heads = _whole(values, "heads")
+    if heads is None:
+        heads = max(1, round(hidden / 128))
+        assumed.append("heads of 128")
+    ffn = _whole(values, "ffn_hidden")
+    if ffn is None:
+        if not values.get("model", "").startswith("gpt"):
+            raise _Unusable("`ffn_hidden` is not stated")
+        ffn = 4 * hidden  # as every GPT
+    vocabulary = _whole(values, "vocab")
+    if vocabulary is None:
+        if not values.get("model", "").startswith("gpt"):
+            raise _Unusable("`vocab` is not stated")
+        vocabulary = 51_200  # GPT-2's, padded as Megatron does
+    notes = values.get("notes", "")
+    untied = "untied" in notes or values.get("mlp") == "swiglu" or "nemotron" in values.get("model", "")
+    small = "tied embeddings for ffn<10000" in notes and ffn < 10_000
+    old = _is_of(values, _STORED_SCORES)
+    return ModelShape(
+        layers=layers,
+        hidden_size=hidden,
+        heads=heads,
+        kv_heads=_whole(values, "kv_heads") or heads,
+        head_size=max(1, hidden // heads),
+        ffn_size=ffn,
+        vocab_size=vocabulary,
+        gated=values.get("mlp") == "swiglu",
+        tied=small or (not untied and _is_of(values, _TIED)),
+        bias=old or "internlm-7b" in values.get("model", ""),
+        dropout=old and "BigScience" not in values.get("source", ""),
+        stored_scores=old and values.get("framework", "") != "Megatron-Core r0.8.0",
+    )
+
+
+def _batches(values: dict[str, str], data: int, assumed: list[str]) -> tuple[int, int]:
+    micro = _whole(values, "micro_batch")
+    if micro is None:
+        micro = 1
+        assumed.append("micro-batches of 1")
+    batch = _whole(values, "global_batch")
+    accumulated = re.search(r"micro_num=(\d+)", values.get("notes", ""))
+    if batch is None and accumulated:
+        return micro, int(accumulated[1])
+    if batch is None:
+        raise _Unusable("`global_batch` is not stated")
+    if batch < data * micro:
+        raise _Unusable("the batch is smaller than one micro-batch a rank")
+    return micro, round(batch / (data * micro))
+
+
+def _sharding(values: dict[str, str], data: int) -> tuple[int, int]:
+    """ZeRO's stage and group. Unstated: none for Megatron of 2021 and 2022, else the distributed optimizer."""
+    text = values.get("zero_stage_sharding", "")
+    unstated = 0 if _is_of(values, ("vTrain", "Jan-2021", "SC21", "Korthikanti", "GPT-3 example")) else 1
+    if "zero2-like" in text:
+        stage = 2
+    else:
+        said = re.match(r"zero(\d)", text)
+        stage = int(said[1]) if said else unstated if text == "" else 0
+    group = re.fullmatch(r".*:(\d+)", text)
+    size = int(group[1]) if group else data
+    return stage, min(size, data) if stage else 1
+
+
+def _recompute(values: dict[str, str], model: ModelShape) -> tuple[str, tuple[RecomputeModule, ...], int | None]:
+    text = values.get("recompute", "")
+    if text == "full":
+        return "full", (), None
+    if text.startswith(("selective_op", "selective_layer")):
+        return "full", (), max(1, model.layers // 2)  # every second product, or every second layer
+    if text.startswith("selective"):
+        return "selective", ("core_attention",), None
+    if text == "" and _is_of(values, ("SC21", "Jan-2021", "GPT-3 example")):
+        return "full", (), None  # what their FLOP counts say
+    if text == "" and "MaxText" in values.get("framework", ""):
+        return "full", (), None  # dgxc: its 70B at this batch fits no other way
+    return "none", ("core_attention",), None
+
+
+def _schedule(values: dict[str, str], pipeline: int, chunks: int) -> str:
+    said = re.search(r"schedule=([\w-]+)", values.get("notes", ""), re.I)
+    word = said[1].lower() if said else ""
+    if pipeline == 1:
+        return "1f1b"
+    for name in ("v-half", "v-min", "zbv", "zb-2p", "zb-1p"):
+        if name in word:
+            return name
+    return "interleaved" if chunks > 1 else "1f1b"
+
+
+def _parts(values: dict[str, str], case: Case) -> tuple[Part, ...]:
+    """Even, but for the paper on vocabulary parallelism, which deals layers or the vocabulary out anew."""
+    ranks = int(case.pipeline)
+    method = re.search(r"method=([\w-]+)", values.get("notes", ""))
+    if method and method[1].startswith("Vocab"):
+        return tuple(Part(rank, case.model.layers / ranks, 1 / ranks, 1 / ranks) for rank in range(ranks))
+    if method and method[1] == "Redis":
+        model = case.model
+        layer = 12 * model.hidden_size + case.sequence_length  # in units of 2h FLOPs a token
+        head = model.vocab_size / layer
+        layers = [0] * ranks
+        for _ in range(model.layers):
+            loads = [count + (head if rank == ranks - 1 else 0) for rank, count in enumerate(layers)]
+            layers[loads.index(min(loads))] += 1
+        return tuple(Part(rank, count, rank == 0, rank == ranks - 1) for rank, count in enumerate(layers))
+    return tuple(even_part(case, rank) for rank in range(ranks))
+
+
+def _hardware(values: dict[str, str], name: str) -> HardwareFile | None:
+    hardware = load_hardware(name, PUBLISHED) if name else None
+    if hardware is None:
+        return None
+    for source, bytes_per_s in NETWORK.items():
+        if source in values.get("source", ""):
+            network = msgspec.structs.replace(hardware.links.network or Link(bytes_per_s), bytes_per_s=bytes_per_s)
+            hardware = msgspec.structs.replace(hardware, links=msgspec.structs.replace(hardware.links, network=network))
+    return hardware
+
+
+def _overrides(values: dict[str, str]) -> dict[str, object]:
+    return {}
+
+
+def _step_time(values: dict[str, str], case: Case | None, hardware: HardwareFile | None) -> tuple[float | None, str]:
+    printed = _number(values, "step_time_s")
+    if printed:
+        return printed, "printed"
+    derived = _number(values, "derived_step_time_s")
+    if derived:
+        return derived, "tokens/s"
+    mfu = _number(values, "mfu_percent")
+    if case is None or hardware is None or not mfu or not any(name in values["source"] for name in _FULL_ATTENTION):
+        return None, ""
+    model = case.model
+    matrices = 2 * model.heads + 2 * model.kv_heads
+    layer = model.hidden_size * (matrices * model.head_size + (3 if model.gated else 2) * model.ffn_size)
+    per_token = 6 * (model.layers * layer + model.vocab_size * model.hidden_size)
+    per_token += 12 * model.layers * model.hidden_size * case.sequence_length
+    peak = _number(values, "peak_tflops_for_mfu")
+    speed = mfu / 100 * (peak * 1e12 if peak else hardware.peak("bf16") or 0.0)
+    tflops = _number(values, "measured_tflops_per_gpu")
+    if tflops:
+        speed = tflops * 1e12
+    return per_token * case.tokens_per_step / (case.world_size * speed), "mfu"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("file", nargs="?", type=Path, default=PUBLISHED / "training.csv")
+    found = rows(parser.parse_args().file)
+    usable = [row for row in found if row.case is not None]
+    timed = sum(row.step_time_s is not None for row in usable)
+    print(f"{len(usable)} of {len(found)} rows can be priced, {timed} have a time")
+    for why, count in Counter(row.why_not for row in found if row.why_not).most_common():
+        print(f"{count:6} {why}")
+    for what, count in Counter(what for row in usable for what in row.assumed).most_common():
+        print(f"{count:6} assumed: {what}")
+
+
+if __name__ == "__main__":
+    main()
