@@ -8,11 +8,14 @@ Letters as in the field: t tensor, p pipeline, v chunks a rank, c context, D dat
 from dataclasses import dataclass
 from typing import Literal
 
-from trainwright.compiler.cost.numeric import Number
+from trainwright.compiler.cost.numeric import Number, where
 from trainwright.spec.plan import ModelPlan, PhaseStage
 
 Precision = Literal["fp32", "bf16", "fp16", "fp8"]
 RecomputeModule = Literal["core_attention", "norm", "activation", "mlp"]
+
+# The second chunks go back through the pipeline, so that the first rank holds the head as well as the embedding.
+V_SCHEDULES = frozenset({"zb-v", "v-half", "v-min"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,9 +31,10 @@ class ModelShape:
     vocab_size: int
     gated: bool = True  # three MLP matrices (SwiGLU), else two
     tied: bool = False
-    bias: bool = False  # on queries, keys, values and output
+    bias: bool = False  # on queries, keys, values and output; with a plain MLP, as in GPT, on everything
     dropout: bool = False  # keeps masks for the backward pass
     stored_scores: bool = False  # attention that keeps its s x s scores: before FlashAttention
+    learned_positions: int = 0  # rows of a table of positions, which tensor ranks do not split
 
     @classmethod
     def of(cls, model: ModelPlan) -> "ModelShape":
@@ -60,7 +64,7 @@ class Case:
     context: Number = 1
     data: Number = 1
     sequence_parallel: Number = False
-    zero: int = 0  # 0 to 3; 3 is FSDP
+    zero: Number = 0  # 0 to 3; 3 is FSDP
     zero_group: Number = 1  # data ranks that share one copy of what ZeRO shards
     micro_batch: Number = 1  # sequences
     micro_batches: Number = 1  # per data-parallel rank and step
@@ -91,7 +95,7 @@ class Case:
     @property
     def optimizer_shards(self) -> Number:
         """Ranks that share one copy of the optimizer's state: the ZeRO group times the context ranks."""
-        return self.zero_group * self.context if self.zero else 1
+        return where(self.zero >= 1, self.zero_group * self.context, 1)
 
     @classmethod
     def of(cls, stage: PhaseStage) -> "Case":
@@ -142,4 +146,6 @@ def parts_of(stage: PhaseStage) -> tuple[Part, ...]:
 def even_part(case: Case, pipeline_rank: Number) -> Part:
     """What a rank holds when layers are dealt evenly, as Megatron does."""
     first, last = pipeline_rank == 0, pipeline_rank == case.pipeline - 1
+    if case.schedule in V_SCHEDULES:
+        last = first
     return Part(pipeline_rank, case.model.layers / case.pipeline, first * 1, last * 1)

@@ -1,7 +1,6 @@
-"""Memory of the fullest rank on each pipeline rank: model states exact, activations and logits by simple formulas.
+"""Memory of the ranks on one pipeline rank: what is there all the time, and what is there at the moment of the peak.
 
-Model states follow Megatron-core 0.16.1 as the runtime sets it up (gradients kept and reduced in fp32), in bytes per
-parameter that the rank holds, z being the ranks that share the optimizer's state:
+Model states, bytes per parameter that the rank holds (Megatron-core 0.16.1 as our runtime sets it up; z ranks share):
 
     precision  weights  gradients  optimizer                      where to look
     bf16       2        4          12 / z  master and two moments  DistributedOptimizer, shard_fp32_from_float16_groups
@@ -9,112 +8,343 @@ parameter that the rank holds, z being the ranks that share the optimizer's stat
     fp32       4        4          8 / z   two moments             DistributedOptimizer, shard_fp32_groups (views)
     fp32       4        4          8       without sharding        FP32Optimizer
 
-Exact but for the padding of the distributed optimizer's buffers: under 64 elements a tensor.
+ZeRO-2 divides gradients by z as well, ZeRO-3 weights too. Exact but for the padding of buffers: under 64 elements a
+tensor.
 
-Activations per layer and token, bf16, attention that keeps no scores (Korthikanti et al. 2022, arXiv 2205.05198,
-with gated MLP and grouped queries; a model without dropout):
+Activations: one line per saved tensor in `saved_by_layer`, after Korthikanti et al. 2022 (arXiv 2205.05198), with
+gated MLP and grouped queries. How many copies of each a framework keeps stands in `frameworks/*.toml`.
 
-    A = 8*h/t1 + (2*h*(1 + 2k/a) + 2*h + 6*f) / t,   t1 = t with sequence parallelism, else 1
-
-8h: inputs of both norms, of qkv and of fc1; then Q, K, V; attention's output; gate, up and their product. fp32 doubles
-all. Known error against Megatron's own logs: 1 to 4 %, up to 8 % (a large gradient's temporary is missing). Not
-counted: CUDA context, communicators, fragmentation.
+The peak is the largest of a few moments of a step (`MOMENTS`). Fragmentation of the allocator is not in it.
 """
 
-from fractions import Fraction
-from typing import Literal
+from dataclasses import dataclass
 
-from trainwright.compiler.cost.parameters import rank_parameters
-from trainwright.spec.plan import Layout, ModelChunk, ModelPlan, RankMemory
+from trainwright.compiler.cost.case import Case, Part, even_part
+from trainwright.compiler.cost.framework import MemoryProfile, load_framework
+from trainwright.compiler.cost.numeric import Number, ceil_divide, maximum, minimum, where
+from trainwright.compiler.cost.parameters import embedding_parameters, layer_parameters, part_parameters
+from trainwright.spec.plan import RankMemory
 
-Precision = Literal["bf16", "fp32"]
+MOMENTS = (
+    "the loss",
+    "the head's backward pass",
+    "the first layer's backward pass",
+    "the embedding's gradient",
+    "the optimizer's step",
+)
 
-_WEIGHT_BYTES = {"bf16": 2, "fp32": 4}
-_OPTIMIZER_BYTES = {"bf16": 12, "fp32": 8}
-_GRADIENT_BYTES = 4
-# bf16: the logits and their fp32 copy (of 2, 4, 6 and 10, 6 fits Megatron's golden runs). fp32: logits and gradient.
-_LOGIT_BYTES = {"bf16": 6, "fp32": 8}
+_ELEMENT_BYTES = {"fp32": 4, "bf16": 2, "fp16": 2, "fp8": 2}
+_IDS_BYTES = 12  # of a token of the batch: its id, and whether it counts
+
+# What `selective` drops of a layer, by module. Rotation belongs to our core attention (`runtime/train/model.py`).
+_DROPPED = {
+    "core_attention": ("rotated keys", "softmax sums", "attention scores"),
+    "norm": ("inputs of qkv and MLP", "norm statistics"),
+    "activation": ("activation product",),
+    "mlp": ("gate and up", "activation product"),
+}
 
 
-def optimizer_shards(layout: Layout) -> int:
-    """Ranks that share one copy of the optimizer's state: the ZeRO group times the context ranks."""
-    return layout.zero_group * layout.context if layout.zero else 1
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """Bytes at the moment of the peak. May be arrays, as in a Case."""
+
+    parameters: Number
+    gradients: Number
+    optimizer: Number
+    activations: dict[str, Number]  # by kind
+    logits: Number
+    communication: Number
+    temporaries: Number
+    framework: Number  # outside of the allocator
+    moment: Number  # index into MOMENTS
+
+    @property
+    def states(self) -> Number:
+        """What stays between two steps."""
+        return self.parameters + self.gradients + self.optimizer
+
+    @property
+    def activations_total(self) -> Number:
+        return sum(self.activations.values())
+
+    @property
+    def allocated(self) -> Number:
+        """What torch's allocator hands out: to be compared with `torch.cuda.max_memory_allocated`."""
+        return self.states + self.activations_total + self.logits + self.communication + self.temporaries
+
+    @property
+    def total(self) -> Number:
+        return self.allocated + self.framework
 
 
-def estimate_rank_memory(
-    model: ModelPlan,
-    layout: Layout,
-    chunks: tuple[ModelChunk, ...],
-    pipeline_rank: int,
-    sequence_length: int,
-    precision: Precision,
-) -> RankMemory:
-    """The memory of the ranks on `pipeline_rank`, in bytes; they are alike up to the padding of shards."""
-    own = [chunk for chunk in chunks if chunk.pipeline_rank == pipeline_rank]
-    parameters = rank_parameters(model, chunks, pipeline_rank, layout.tensor)
-    shard = -(-parameters // optimizer_shards(layout))
+def rank_memory(case: Case, part: Part) -> Memory:
+    """The memory of the ranks that hold `part`; they are alike up to the padding of shards."""
+    profile = load_framework(case.framework).memory
+    parameters, gradients, optimizer = _states(case, part, profile)
+    in_flight = passes_in_flight(case, part.pipeline_rank)
+    kept = _kept(case, part, profile, in_flight)
+    before_last = {kind: size * (in_flight - 1) / in_flight for kind, size in kept.items()}
+    none = {kind: size * 0 for kind, size in kept.items()}
+    redone = _recomputed_layer(case, part, profile)
+    logits = _logits(case, part, profile)
+    moments: list[tuple[dict[str, Number], Number, Number]] = [  # activations, logits, temporaries
+        (kept | {"recomputed layer": redone * 0}, logits, 0),
+        (kept | {"recomputed layer": redone * 0}, *_head_backward(case, part, profile)),
+        (kept | {"recomputed layer": redone}, 0, _layer_backward(case, profile)),
+        (before_last | {"recomputed layer": redone * 0}, 0, _embedding_gradient(case, part, profile)),
+        (none | {"recomputed layer": redone * 0}, 0, profile.step_bytes * _shard(case, part)),
+    ]
+    totals = [sum(kinds.values()) + logits + temporaries for kinds, logits, temporaries in moments]
+    moment = _index_of_largest(totals)
+    return Memory(
+        parameters=parameters,
+        gradients=gradients,
+        optimizer=optimizer,
+        activations={kind: _pick(moment, [kinds[kind] for kinds, _, _ in moments]) for kind in moments[0][0]},
+        logits=_pick(moment, [logits for _, logits, _ in moments]),
+        communication=_communication(case, profile),
+        temporaries=_pick(moment, [temporaries for _, _, temporaries in moments]),
+        framework=_framework(case, profile),
+        moment=moment,
+    )
+
+
+def peak_bytes(case: Case) -> Number:
+    """The total of the fullest pipeline rank, with layers dealt evenly.
+
+    No rank between the two ends holds more than the first: it has fewer micro-batches in flight and no table.
+    """
+    first, last = even_part(case, 0), even_part(case, case.pipeline - 1)
+    return maximum(rank_memory(case, first).total, rank_memory(case, last).total)
+
+
+def estimate_rank_memory(case: Case, part: Part) -> RankMemory:
+    """The memory of a rank as the plan carries it, in whole bytes."""
+    memory = rank_memory(case, part)
+    activations = {kind: int(size) for kind, size in memory.activations.items() if size > 0}
     parts = {
-        "parameters_bytes": parameters * _WEIGHT_BYTES[precision],
-        "gradients_bytes": parameters * _GRADIENT_BYTES,
-        "optimizer_bytes": shard * _OPTIMIZER_BYTES[precision],
-        "activations_bytes": _activations(model, layout, own, pipeline_rank, sequence_length, precision),
-        "logits_bytes": 0,
+        "parameters_bytes": int(memory.parameters),
+        "gradients_bytes": int(memory.gradients),
+        "optimizer_bytes": int(memory.optimizer),
+        "activations_bytes": sum(activations.values()),
+        "logits_bytes": int(memory.logits),
+        "communication_bytes": int(memory.communication),
+        "temporaries_bytes": int(memory.temporaries),
+        "framework_bytes": int(memory.framework),
     }
-    if any(chunk.head for chunk in own):
-        tokens = _local_tokens(layout, sequence_length)
-        parts["logits_bytes"] = int(_LOGIT_BYTES[precision] * tokens * model.vocab_size / layout.tensor)
     return RankMemory(
-        pipeline_rank=pipeline_rank,
-        activations={"layers": parts["activations_bytes"]},
-        communication_bytes=0,
-        temporaries_bytes=0,
-        framework_bytes=0,
+        pipeline_rank=int(part.pipeline_rank),
+        activations=activations,
         total_bytes=sum(parts.values()),
-        peak="the first backward pass",
+        peak=MOMENTS[memory.moment],
         binds=max(parts, key=lambda name: parts[name]).removesuffix("_bytes"),
         **parts,
     )
 
 
-def passes_in_flight(layout: Layout, pipeline_rank: int) -> Fraction:
+def passes_in_flight(case: Case, pipeline_rank: Number) -> Number:
     """Micro-batches whose activations a rank keeps at once, in units of all the layers it holds.
 
-    1F1B: the warm-up of the later ranks. Interleaved: counted in chunks, 1 / virtual_pipeline of a rank each.
+    1F1B: the warm-up of the later ranks. Interleaved: counted in chunks, 1 / virtual_pipeline of a rank each
+    (Narayanan et al. 2021). Zero bubble: Qi et al. 2023 (arXiv 2401.10241), 2024 (arXiv 2405.15362).
     """
-    remaining = layout.pipeline - pipeline_rank
-    if layout.schedule == "1f1b":
-        return Fraction(min(layout.micro_batches, remaining))
-    chunks = layout.virtual_pipeline
-    warmup = 2 * (remaining - 1) + (chunks - 1) * layout.pipeline + 1
-    return Fraction(min(layout.micro_batches * chunks, warmup), chunks)
+    ranks, chunks, micro_batches = case.pipeline, case.virtual_pipeline, case.micro_batches
+    left = ranks - pipeline_rank
+    if case.schedule in ("1f1b", "interleaved"):
+        warmup = 2 * (left - 1) + (chunks - 1) * ranks + 1
+        return where(chunks > 1, minimum(micro_batches * chunks, warmup) / chunks, minimum(micro_batches, left))
+    passes = {
+        "gpipe": micro_batches,
+        "zb-1p": ranks,
+        "zb-2p": 2 * ranks - 1,
+        "zb-v": ranks,
+        "v-half": ranks / 2 + 1,
+        "v-min": ranks / 3 + 4 / 3,
+    }
+    return minimum(micro_batches, passes[case.schedule])
 
 
-def _local_tokens(layout: Layout, sequence_length: int) -> Fraction:
-    return Fraction(sequence_length * layout.micro_batch, layout.context)
+def saved_by_layer(case: Case, profile: MemoryProfile) -> dict[str, Number]:
+    """Bytes that a layer keeps of one micro-batch for its backward pass, without recomputation."""
+    model = case.model
+    element = _ELEMENT_BYTES[case.precision]
+    factor = 1 if case.precision == "fp8" else element  # of what only a product of matrices reads again
+    hidden = _hidden(case)
+    query = model.heads * model.head_size / case.tensor
+    key = model.kv_heads * model.head_size / case.tensor
+    ffn = model.ffn_size / case.tensor
+    per_token = {
+        "norm inputs": profile.norm_input * element * hidden,
+        "norm statistics": profile.norm_statistics_bytes * hidden / model.hidden_size,
+        "inputs of qkv and MLP": profile.norm_output * factor * hidden,
+        "queries, keys, values": profile.qkv * element * (query + 2 * key),
+        "rotated queries": profile.rotated * element * query,
+        "rotated keys": profile.rotated * element * key,
+        "exchanged queries": profile.exchanged * element * query * (case.context > 1),
+        "attention output": profile.attention_output * element * query,
+        "gate and up": profile.gate_up * element * ffn * (2 if model.gated else 1),
+        "activation product": profile.product * factor * ffn,
+        "further copies": profile.extra * element * hidden,
+    }
+    if model.stored_scores:  # softmax, and with dropout its mask and its result
+        score = element + (1 + element if model.dropout else 0)
+        per_token["attention scores"] = score * model.heads * case.sequence_length / case.tensor
+    else:
+        per_token["softmax sums"] = profile.softmax_bytes * model.heads / case.tensor
+    if model.dropout:  # one byte an element, after attention and after the MLP
+        per_token["dropout masks"] = 2 * hidden
+    return {kind: size * case.local_tokens for kind, size in per_token.items()}
 
 
-def _activations(
-    model: ModelPlan,
-    layout: Layout,
-    own: list[ModelChunk],
-    pipeline_rank: int,
-    sequence_length: int,
-    precision: Precision,
-) -> int:
-    tokens = _local_tokens(layout, sequence_length) * (2 if precision == "fp32" else 1)
-    norm_shards = layout.tensor if layout.sequence_parallel else 1
-    attention_width = model.heads * model.head_size
-    qkv = Fraction(2 * attention_width * (model.heads + 2 * model.kv_heads), model.heads)
-    layer = (
-        Fraction(8 * model.hidden_size, norm_shards) + (qkv + 2 * attention_width + 6 * model.ffn_size) / layout.tensor
+def _hidden(case: Case) -> Number:
+    """Elements of a token's hidden state on a rank: sequence parallelism splits the tokens."""
+    return case.model.hidden_size / where(case.sequence_parallel, case.tensor, 1)
+
+
+def _gathers(case: Case) -> Number:
+    """1 where sequence-parallel ranks gather each other's tokens."""
+    return where(case.sequence_parallel, 1, 0) * (case.tensor > 1)
+
+
+def _shard(case: Case, part: Part) -> Number:
+    """Parameters whose optimizer state a rank holds."""
+    return ceil_divide(part_parameters(case, part), maximum(case.optimizer_shards, case.weight))
+
+
+def _states(case: Case, part: Part, profile: MemoryProfile) -> tuple[Number, Number, Number]:
+    parameters = part_parameters(case, part)
+    shard = _shard(case, part)
+    held = where(case.zero >= 3, shard, ceil_divide(parameters, case.weight))
+    reduced = where(case.zero >= 2, shard, ceil_divide(parameters, case.weight))
+    if case.precision == "fp32":
+        return 4 * held, 4 * reduced, 8 * shard * (1 - case.offload_optimizer)
+    # ZeRO-3 without a separate master keeps its shard in fp32 alone.
+    alone = where(case.zero >= 3, not profile.separate_master, False)
+    weight_bytes = where(alone, 4, 2) + (profile.fp8_weight_bytes if case.precision == "fp8" else 0)
+    optimizer_bytes = where(alone, 8, 12)
+    return (
+        weight_bytes * held,
+        profile.gradient_bytes * reduced,
+        optimizer_bytes * shard * (1 - case.offload_optimizer),
     )
-    layer_input = Fraction(2 * model.hidden_size, norm_shards)
-    layers = sum(chunk.last_layer - chunk.first_layer for chunk in own)
-    in_flight = passes_in_flight(layout, pipeline_rank)
-    # Without stored scores there is nothing that "selective" could drop.
-    kept = layers * in_flight * layer
-    if layout.recompute == "full":
-        kept = layers * in_flight * layer_input + layer  # every layer's input, and one layer alive while it is redone
-    if any(chunk.embedding for chunk in own):
-        kept += in_flight * layer_input
-    return int(kept * tokens)
+
+
+def _kept(case: Case, part: Part, profile: MemoryProfile, in_flight: Number) -> dict[str, Number]:
+    """Activations of all micro-batches in flight, by kind."""
+    layer = saved_by_layer(case, profile)
+    whole, checkpointed = part.layers, 0 * part.layers
+    if case.recompute == "selective":
+        layer = {kind: size for kind, size in layer.items() if kind not in _dropped(case)}
+    elif case.recompute == "full":
+        checkpointed = part.layers
+        if case.recompute_layers is not None:
+            checkpointed = minimum(part.layers, case.recompute_layers * case.virtual_pipeline)
+        whole = part.layers - checkpointed
+    hidden = _ELEMENT_BYTES[case.precision] * _hidden(case) * case.local_tokens
+    kept = {kind: size * whole * in_flight for kind, size in layer.items()}
+    kept["inputs of recomputed layers"] = profile.full_recompute_input * hidden * checkpointed * in_flight
+    if case.model.dropout:
+        kept["dropout masks"] += part.embedding * _hidden(case) * case.local_tokens * in_flight
+    kept["head's inputs"] = profile.head_input * hidden * part.head * _losses(case)
+    kept = {kind: size * (1 - case.offload_activations) for kind, size in kept.items()}
+    kept["batch"] = _IDS_BYTES * case.local_tokens * case.micro_batches
+    return kept
+
+
+def _losses(case: Case) -> Number:
+    """Micro-batches whose loss waits for its backward pass."""
+    return case.micro_batches if case.schedule == "gpipe" else 1
+
+
+def _dropped(case: Case) -> set[str]:
+    dropped = {kind for module in case.recompute_modules for kind in _DROPPED[module]}
+    if "mlp" in case.recompute_modules and "norm" in case.recompute_modules:
+        dropped -= {"inputs of qkv and MLP"}  # the recomputed MLP keeps its input
+    return dropped
+
+
+def _recomputed_layer(case: Case, part: Part, profile: MemoryProfile) -> Number:
+    """What one layer makes again while its backward pass runs."""
+    layer = saved_by_layer(case, profile)
+    everything = sum(layer.values())
+    if case.recompute == "selective":
+        return sum(size for kind, size in layer.items() if kind in _dropped(case))
+    if case.recompute == "full":
+        if case.recompute_layers is None:
+            return everything
+        # Layers that kept everything are done by the time that a chunk's first layers are made again.
+        return where(case.recompute_layers * case.virtual_pipeline >= part.layers, everything, 0)
+    return everything * 0
+
+
+def _logits(case: Case, part: Part, profile: MemoryProfile) -> Number:
+    """At the moment of the loss. The logits of an fp32 run are their own first wide copy."""
+    element = _ELEMENT_BYTES[case.precision]
+    per_logit = profile.logits * element + 4 * (profile.wide_logits - (element == 4))
+    waiting = 4 * minimum(1, profile.wide_logits) * (_losses(case) - 1)
+    return (per_logit + waiting) * case.local_tokens * case.model.vocab_size / case.tensor * part.head
+
+
+def _head_backward(case: Case, part: Part, profile: MemoryProfile) -> tuple[Number, Number]:
+    """The logits' gradient; beside it the gradients of the head's weight and of its input."""
+    element = _ELEMENT_BYTES[case.precision]
+    logits = element * case.local_tokens * case.model.vocab_size / case.tensor * part.head
+    weight = profile.weight_gradient * embedding_parameters(case.model, case.tensor)
+    return logits, element * (weight + case.local_tokens * case.model.hidden_size) * part.head
+
+
+def _layer_backward(case: Case, profile: MemoryProfile) -> Number:
+    """The most that the MLP's backward pass holds beyond what was saved, net of the saved tensors it has freed."""
+    element, model, tokens = _ELEMENT_BYTES[case.precision], case.model, case.local_tokens
+    ffn = model.ffn_size / case.tensor
+    width = 2 if model.gated else 1
+    gathered = _gathers(case) * tokens * model.hidden_size
+    last_product = gathered + tokens * ffn + profile.weight_gradient * ffn * model.hidden_size
+    activation = profile.mlp_backward * tokens * ffn
+    first_product = (
+        tokens * model.hidden_size  # gradient of its input
+        + _gathers(case) * tokens * _hidden(case)  # that, scattered
+        + profile.weight_gradient * width * ffn * model.hidden_size
+        - tokens * ffn  # the product is free, and of gate and up only the gradient is left
+    )
+    residual = tokens * _hidden(case)
+    return element * (residual + maximum(last_product, activation, first_product))
+
+
+def _embedding_gradient(case: Case, part: Part, profile: MemoryProfile) -> Number:
+    element = _ELEMENT_BYTES[case.precision]
+    table = profile.weight_gradient * embedding_parameters(case.model, case.tensor)
+    return element * part.embedding * (table + case.local_tokens * _hidden(case))
+
+
+def _communication(case: Case, profile: MemoryProfile) -> Number:
+    """Buffers of exchanges that live through the step."""
+    element, model = _ELEMENT_BYTES[case.precision], case.model
+    gather = profile.gather_buffer * _gathers(case) * case.local_tokens * model.hidden_size
+    received = (case.pipeline > 1) * case.local_tokens * _hidden(case)
+    layer = layer_parameters(model, case.tensor)
+    whole_weights = where((case.zero >= 3) | (case.weight > 1), profile.gathered_layers * layer, 0)
+    whole_gradient = where((case.zero >= 2) | (case.weight > 1), layer, 0)
+    bucket = where(case.data * case.context > 1, profile.bucket_bytes, 0)
+    return element * (gather + received + whole_weights + whole_gradient) + bucket
+
+
+def _framework(case: Case, profile: MemoryProfile) -> Number:
+    axes = (case.tensor, case.pipeline, case.context, case.data)
+    return profile.context_bytes + profile.communicator_bytes * sum(1 * (axis > 1) for axis in axes)
+
+
+def _index_of_largest(values: list[Number]) -> Number:
+    largest, index = values[0], 0
+    for position, value in enumerate(values):
+        index = where(value > largest, position, index)
+        largest = maximum(largest, value)
+    return index
+
+
+def _pick(index: Number, values: list[Number]) -> Number:
+    picked = values[0]
+    for position, value in enumerate(values):
+        picked = where(index == position, value, picked)
+    return picked

@@ -4,45 +4,65 @@ Letters as in the field: L layers, h hidden size, a query heads, k key-value hea
 V vocabulary, t tensor-parallel ranks.
 """
 
-from trainwright.spec.plan import ModelChunk, ModelPlan
+from trainwright.compiler.cost.case import Case, ModelShape, Part
+from trainwright.compiler.cost.numeric import Number
+from trainwright.spec.plan import ModelPlan
 
 
-def layer_parameters(model: ModelPlan, tensor: int = 1) -> int:
+def layer_matrices(model: ModelShape) -> dict[str, int]:
+    """Parameters of a layer's matrices, over all tensor ranks."""
+    width = model.heads * model.head_size
+    return {
+        "qkv": model.hidden_size * (width + 2 * model.kv_heads * model.head_size),
+        "attention output": width * model.hidden_size,
+        "gate and up": model.hidden_size * model.ffn_size * (2 if model.gated else 1),
+        "down": model.ffn_size * model.hidden_size,
+    }
+
+
+def layer_parameters(model: ModelShape, tensor: Number = 1) -> Number:
     """Parameters of one layer on one of `tensor` ranks.
 
-    Split over t: queries, keys and values h*d*(a + 2k), output a*d*h, gate, up and down 3*h*f, and the bias of
-    queries, keys and values d*(a + 2k). Whole on every rank: two norms 2h, and the bias h of the output, which is
-    added after the ranks' sums met.
+    Split over t: queries, keys and values h*d*(a + 2k), output a*d*h, gate, up and down 3*h*f (2*h*f of a plain MLP),
+    and biases of split outputs. Whole on every rank: two norms 2h, and biases that are added after the ranks' sums
+    met. A plain MLP with biases is GPT's: its norms have biases too.
     """
-    qkv_width = model.head_size * (model.heads + 2 * model.kv_heads)
-    split = model.hidden_size * (qkv_width + model.heads * model.head_size + 3 * model.ffn_size)
+    split = sum(layer_matrices(model).values())
     whole = 2 * model.hidden_size
-    if model.attention_bias:
-        split += qkv_width
+    if model.bias:
+        split += model.head_size * (model.heads + 2 * model.kv_heads)
         whole += model.hidden_size
+    if model.bias and not model.gated:
+        split += model.ffn_size
+        whole += 3 * model.hidden_size
     return split // tensor + whole
 
 
-def embedding_parameters(model: ModelPlan, tensor: int = 1) -> int:
+def embedding_parameters(model: ModelShape, tensor: Number = 1) -> Number:
     """Parameters of the token embedding V*h on one of `tensor` ranks; an untied head has as many."""
     return model.vocab_size * model.hidden_size // tensor
 
 
-def count_parameters(model: ModelPlan) -> int:
-    """Parameters of the whole model: embedding, layers, last norm, head."""
-    tables = 1 if model.tie_embeddings else 2
-    return tables * embedding_parameters(model) + model.layers * layer_parameters(model) + model.hidden_size
+def last_norm_parameters(model: ModelShape) -> int:
+    return model.hidden_size * (2 if model.bias and not model.gated else 1)
 
 
-def rank_parameters(model: ModelPlan, chunks: tuple[ModelChunk, ...], pipeline_rank: int, tensor: int) -> int:
-    """Parameters that each rank on `pipeline_rank` holds.
+def part_parameters(case: Case, part: Part) -> Number:
+    """Parameters that each rank of a pipeline rank holds, before data-parallel ranks share them.
 
     A tied table stands on the first and on the last pipeline rank, and once if they are the same.
     """
-    own = [chunk for chunk in chunks if chunk.pipeline_rank == pipeline_rank]
-    layers = sum(chunk.last_layer - chunk.first_layer for chunk in own)
-    embedding = any(chunk.embedding for chunk in own)
-    head = any(chunk.head for chunk in own)
-    tables = int(embedding) + int(head and not (embedding and model.tie_embeddings))
-    last_norm = model.hidden_size if head else 0
-    return layers * layer_parameters(model, tensor) + tables * embedding_parameters(model, tensor) + last_norm
+    model = case.model
+    tables = part.embedding + part.head * (1 - part.embedding if model.tied else 1)
+    return (
+        part.layers * layer_parameters(model, case.tensor)
+        + tables * embedding_parameters(model, case.tensor)
+        + part.embedding * model.learned_positions * model.hidden_size
+        + part.head * last_norm_parameters(model)
+    )
+
+
+def count_parameters(plan: ModelPlan) -> int:
+    """Parameters of the whole model: embedding, layers, last norm, head."""
+    whole = Part(pipeline_rank=0, layers=plan.layers, embedding=1, head=1)
+    return int(part_parameters(Case(model=ModelShape.of(plan), sequence_length=1), whole))

@@ -1,21 +1,27 @@
 """What each phase needs of each pipeline rank's memory."""
 
+import msgspec
+
+from trainwright.compiler.cost.case import Case, parts_of
 from trainwright.compiler.cost.memory import estimate_rank_memory
 from trainwright.compiler.draft import Draft, Pass
 from trainwright.spec.plan import PhaseStage, RankMemory
 
 
 def estimate_memory(draft: Draft) -> None:
-    draft.memory = {stage.name: _memory(stage) for stage in draft.graph if isinstance(stage, PhaseStage)}
+    phases = (stage for stage in draft.graph if isinstance(stage, PhaseStage))
+    draft.memory = {stage.name: _memory(stage, draft.hardware.device) for stage in phases}
 
 
-def _memory(stage: PhaseStage) -> tuple[RankMemory, ...]:
-    return tuple(
-        estimate_rank_memory(
-            stage.model, stage.layout, stage.placement.chunks, rank, stage.sequence_length, stage.precision
-        )
-        for rank in range(stage.layout.pipeline)
-    )
+def _memory(stage: PhaseStage, device: str) -> tuple[RankMemory, ...]:
+    case = Case.of(stage)
+    ranks = (estimate_rank_memory(case, part) for part in parts_of(stage))
+    return tuple(_without_framework(rank) if device == "cpu" else rank for rank in ranks)
 
 
-ESTIMATE_MEMORY = Pass(estimate_memory, needs=("graph",), gives=("memory",))
+def _without_framework(memory: RankMemory) -> RankMemory:
+    """A CPU has neither a device context nor NCCL."""
+    return msgspec.structs.replace(memory, framework_bytes=0, total_bytes=memory.allocated_bytes)
+
+
+ESTIMATE_MEMORY = Pass(estimate_memory, needs=("graph", "hardware"), gives=("memory",))

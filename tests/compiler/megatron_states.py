@@ -15,8 +15,8 @@ CASES: tuple[tuple[str, bool], ...] = (("fp32", False), ("bf16", False), ("bf16"
 def states(precision: Any, bias: bool) -> list[list[int]]:
     from tests.compiler.test_cost import layout, model
 
+    from trainwright.compiler.cost.case import Case, ModelShape, even_part
     from trainwright.compiler.cost.memory import estimate_rank_memory
-    from trainwright.compiler.passes.place_stages import model_chunks
     from trainwright.runtime.train.model import build_model
     from trainwright.runtime.train.optimizer import build_optimizer, wrap
     from trainwright.spec.plan import OptimizerPlan
@@ -31,7 +31,8 @@ def states(precision: Any, bias: bool) -> list[list[int]]:
     optimizer.step()
     weights = sum(parameter.nbytes for parameter in chunks[0].parameters())
     gradients = sum(buffer.grad_data.nbytes for buffer in wrapped[0].buffers)
-    planned = estimate_rank_memory(sizes, axes, model_chunks(sizes, axes), 0, 64, precision)
+    case = Case(model=ModelShape.of(sizes), sequence_length=64, precision=precision)
+    planned = estimate_rank_memory(case, even_part(case, 0))
     return [
         [weights, gradients, _optimizer_bytes(optimizer, masters=precision == "bf16")],
         [planned.parameters_bytes, planned.gradients_bytes, planned.optimizer_bytes],
