@@ -3,8 +3,11 @@
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from trainwright.compiler.graph import StageGraph
+from trainwright.compiler.search.question import Request
+from trainwright.compiler.search.result import Search
 from trainwright.spec.diagnostics import Diagnostic, KeyPath, Label, Span
 from trainwright.spec.load import Loaded, Origins
 from trainwright.spec.plan import (
@@ -35,6 +38,18 @@ class PhaseCourse:
     learning_rate: LearningRatePlan
 
 
+class SizedTopology(Topology, kw_only=True, frozen=True):
+    """A topology with nothing left to search for; what has a rule of its own may still be `"auto"`."""
+
+    tensor: int = 1
+    pipeline: int = 1
+    virtual_pipeline: int = 1
+    context: int = 1
+    zero: Literal[0, 1] = 1
+    zero_group: int | None = None
+    recompute: Literal["none", "selective", "full"] = "none"
+
+
 class Draft:
     """A plan in the making. Each attribute below the first group is set by the one pass that `gives` it."""
 
@@ -44,12 +59,16 @@ class Draft:
     root: Path  # the spec's folder
     files: tuple[Path, ...]  # the spec's, and those it extends
     plan_folder: Path | None  # where the plan will lie; None: beside the spec
+    request: Request | None  # what the command line asks of the search
 
     model: ModelPlan
     hardware: Hardware
     mixtures: dict[str, dict[str, float]]  # over sources, sums to 1
     courses: tuple[PhaseCourse, ...]  # one a phase
-    topologies: tuple[Topology, ...]  # one a phase, its overrides merged
+    open_topologies: tuple[Topology, ...]  # one a phase, its overrides merged; what is free is "auto"
+    opened: bool  # nobody wrote "auto", and the search got what nobody wrote
+    search: Search | None  # None: nothing was left open
+    topologies: tuple[SizedTopology, ...]  # one a phase, with what the search chose
     data_ranks: tuple[int, ...]  # one a phase
     layouts: tuple[Layout, ...]  # one a phase
     sources: dict[str, SourcePlan]  # those that some stage reads
@@ -62,13 +81,14 @@ class Draft:
     assumptions: tuple[Assumption, ...]
     notices: tuple[Notice, ...]
 
-    def __init__(self, spec: Spec, loaded: Loaded, plan_folder: Path | None) -> None:
+    def __init__(self, spec: Spec, loaded: Loaded, plan_folder: Path | None, request: Request | None = None) -> None:
         self.spec = spec
         self.broken = loaded.broken
         self.origins = loaded.origins
         self.root = loaded.root
         self.files = loaded.files
         self.plan_folder = plan_folder
+        self.request = request
 
     def value_at(self, *path: str | int) -> Span | None:
         """Where the value stands; its nearest table if nobody wrote it; None if it came from no file."""
@@ -81,7 +101,7 @@ class Draft:
     def label(self, text: str, *path: str | int) -> tuple[Label, ...]:
         """A label at a value that is written in a file, else none."""
         origin = self.origins.at(path)
-        span = self.origins.span(path, of="value") if origin.kind == "file" else None
+        span = self.origins.span(path, of="value") if origin.kind in ("file", "when", "matrix") else None
         return (Label(span, text),) if span else ()
 
     def topology_path(self, phase: int, key: str) -> KeyPath:
@@ -90,13 +110,21 @@ class Draft:
         return ("phases", phase, "topology", key) if own else ("topology", key)
 
 
+def _nothing(draft: Draft) -> tuple[str, ...]:
+    return ()
+
+
 @dataclass(frozen=True)
 class Pass:
-    """Derives `gives`, attributes of the Draft, from `needs`: attributes and facts that checks established."""
+    """Derives `gives`, attributes of the Draft, from `needs`: attributes and facts that checks established.
+
+    `also` says what it needs besides for this draft, once its needs are met.
+    """
 
     run: Callable[[Draft], None]
     needs: tuple[str, ...]
     gives: tuple[str, ...]
+    also: Callable[[Draft], tuple[str, ...]] = _nothing
 
     @property
     def name(self) -> str:

@@ -17,6 +17,7 @@ from trainwright.compiler.passes.check_names import CHECK_NAMES
 from trainwright.compiler.passes.check_options import CHECK_OPTIONS
 from trainwright.compiler.passes.check_phases import CHECK_PHASES
 from trainwright.compiler.passes.check_references import CHECK_REFERENCES
+from trainwright.compiler.passes.check_search import CHECK_SEARCH
 from trainwright.compiler.passes.check_sources import CHECK_SOURCES
 from trainwright.compiler.passes.check_tokenizer import CHECK_TOKENIZER
 from trainwright.compiler.passes.check_world import CHECK_WORLD
@@ -35,6 +36,10 @@ from trainwright.compiler.passes.resolve_hardware import RESOLVE_HARDWARE
 from trainwright.compiler.passes.resolve_layouts import RESOLVE_LAYOUTS
 from trainwright.compiler.passes.resolve_model import RESOLVE_MODEL
 from trainwright.compiler.passes.resolve_phases import RESOLVE_PHASES
+from trainwright.compiler.passes.search_layouts import SEARCH_LAYOUTS
+from trainwright.compiler.passes.size_topologies import SIZE_TOPOLOGIES
+from trainwright.compiler.search.question import Request
+from trainwright.compiler.search.result import Search
 from trainwright.spec.diagnostics import Diagnostic, has_errors, in_order
 from trainwright.spec.load import Loaded
 from trainwright.spec.plan import Plan
@@ -54,6 +59,9 @@ PASSES: tuple[Pass | Check, ...] = (
     CHECK_PHASES,
     RESOLVE_PHASES,
     MERGE_TOPOLOGIES,
+    SEARCH_LAYOUTS,
+    CHECK_SEARCH,
+    SIZE_TOPOLOGIES,
     CHECK_WORLD,
     RESOLVE_DATA_AXIS,
     CHECK_LAYOUTS,
@@ -79,16 +87,20 @@ class Compiled:
 
     plan: Plan | None
     diagnostics: list[Diagnostic]
+    search: Search | None = None
 
 
-def compile_spec(loaded: Loaded, *, plan_folder: Path | None = None) -> Compiled:
-    """The plan of a loaded spec, with every mistake found; paths in it are told from `plan_folder`."""
+def compile_spec(loaded: Loaded, *, plan_folder: Path | None = None, request: Request | None = None) -> Compiled:
+    """The plan of a loaded spec, with every mistake found; paths in it are told from `plan_folder`.
+
+    With a request, layouts are searched for even if the spec leaves none open.
+    """
     if loaded.partial is None:
         return Compiled(None, loaded.diagnostics)
-    draft = Draft(loaded.partial, loaded, plan_folder)
+    draft = Draft(loaded.partial, loaded, plan_folder, request)
     diagnostics = in_order(loaded.diagnostics + run_passes(draft, PASSES), loaded.file)
     wrong = loaded.spec is None or has_errors(diagnostics)
-    return Compiled(None if wrong else build_plan(draft), diagnostics)
+    return Compiled(None if wrong else build_plan(draft), diagnostics, getattr(draft, "search", None))
 
 
 def run_passes(draft: Draft, passes: tuple[Pass | Check, ...]) -> list[Diagnostic]:
@@ -100,6 +112,8 @@ def run_passes(draft: Draft, passes: tuple[Pass | Check, ...]) -> list[Diagnosti
     found: list[Diagnostic] = []
     for step in passes:
         missing = set(step.needs) - known
+        if not missing and isinstance(step, Pass):
+            missing = set(step.also(draft)) - known
         if missing:
             if not draft.broken and not has_errors(found):
                 raise RuntimeError(f"pass `{step.name}` needs {sorted(missing)}, which no pass before it gives")

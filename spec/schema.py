@@ -44,7 +44,8 @@ def _member(schema: dict[str, Any], node: dict[str, Any], name: str) -> dict[str
 
 
 def _resolved(schema: dict[str, Any], node: dict[str, Any]) -> dict[str, Any]:
-    """The definition that a `$ref` names, with what stands beside it."""
+    """The definition that a `$ref` names, with what stands beside it; of a table or one word, the table's."""
+    node = next((option for option in node.get("anyOf", ()) if "$ref" in option), node)
     if "$ref" not in node:
         return node
     definition: dict[str, Any] = schema["$defs"][node["$ref"].removeprefix("#/$defs/")]
@@ -64,6 +65,9 @@ def _spec_schema() -> dict[str, Any]:
         "description": "Specs that this one adds to: files beside it, or `preset:NAME`. Later ones win.",
     }
     root["properties"] = {"extends": extends, **root["properties"]}
+    for table in (root, schema["$defs"]["Phase"]):  # `spec/auto.py` writes the word out
+        topology = table["properties"]["topology"]
+        table["properties"]["topology"] = {"anyOf": [{"$ref": topology["$ref"]}, {"const": "auto"}]}
     written: dict[str, Any] = _as_written(schema)
     return written
 

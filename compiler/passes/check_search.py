@@ -1,0 +1,36 @@
+"""Where a layout was searched for, one was found."""
+
+from collections.abc import Iterator
+
+from trainwright.compiler.draft import Check, Draft
+from trainwright.compiler.figures import size
+from trainwright.compiler.search.result import PhaseSearch
+from trainwright.spec.diagnostics import Diagnostic
+
+
+def check_search(draft: Draft) -> Iterator[Diagnostic]:
+    if draft.search is None:
+        return
+    if not draft.search.phases:
+        gpu = draft.spec.cluster.gpu
+        message = f"layouts cannot be compared: nothing is known of the speed of `{gpu}`"
+        cure = "`trainwright calibrate` measures a machine and writes such a file; or state the sizes"
+        yield Diagnostic("TW341", message, draft.value_at("cluster", "gpu"), cure)
+        return
+    for index, found in draft.search.phases.items():
+        if index not in draft.search.choices:
+            yield _nothing(draft, index, found)
+
+
+def _nothing(draft: Draft, index: int, found: PhaseSearch) -> Diagnostic:
+    name = draft.spec.phases[index].name
+    where = draft.value_at("phases", index, "name")
+    if found.smallest is None:
+        message = f"no layout of phase `{name}` on {found.question.world_size:,} GPUs is legal"
+        return Diagnostic("TW340", message, where)
+    needs = size(found.smallest.memory.total_bytes)
+    message = f"none of {found.legal:,} layouts of phase `{name}` fits: the smallest needs {needs} on a card"
+    return Diagnostic("TW340", message, where)
+
+
+CHECK_SEARCH = Check(check_search, needs=("search",), holds="layouts are chosen")

@@ -1,0 +1,111 @@
+"""The search for one phase: memory first, then time by the closed form, then the best of those exactly."""
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from trainwright.compiler.capacity import TIGHT
+from trainwright.compiler.search.price import exactly, peaks_of, times_of
+from trainwright.compiler.search.question import Question
+from trainwright.compiler.search.result import Candidate, PhaseSearch
+from trainwright.compiler.search.space import Space, legal_layouts
+from trainwright.spec.device import HardwareFile
+from trainwright.spec.plan import Layout
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+_EXACT = 20  # layouts whose pipeline is simulated
+_MESHES = 10  # of those, the fastest of so many meshes: layouts of one mesh hardly differ
+_TIMED = 2.0  # a layout that needs more than so many times the memory is no near miss
+
+
+@dataclass(frozen=True)
+class _Priced:
+    """The layouts of a space in one row, with their peaks and, as far as they were asked, their times."""
+
+    space: Space
+    group: "NDArray[np.int64]" = field(repr=False)
+    row: "NDArray[np.int64]" = field(repr=False)
+    peak: "NDArray[np.float64]" = field(repr=False)
+    time: "NDArray[np.float64]" = field(repr=False)
+    mesh: "NDArray[np.int64]" = field(repr=False)
+
+    def layout(self, place: int) -> Layout:
+        group = self.space.groups[int(self.group[place])]
+        return group.layout(int(self.row[place]))
+
+
+def search_phase(question: Question, device: HardwareFile) -> PhaseSearch:
+    """The best layouts of a phase on devices whose speed is known, the best of each mesh, fastest first."""
+    import numpy as np
+
+    limit = TIGHT * device.memory_bytes if device.memory_bytes else np.inf
+    space = legal_layouts(question)
+    priced = _price(question, space, device, limit)
+    order = np.lexsort((priced.peak, priced.time))  # stable: ties keep the order of the space
+    fits = priced.peak[order] <= limit
+    fitting, others = order[fits], order[~fits]
+    best = [exactly(question, priced.layout(place), device) for place in _worth_simulating(priced, fitting)]
+    best = [each for each in best if each.memory.total_bytes <= limit]
+    best.sort(key=lambda each: (each.step.time_s, each.memory.total_bytes))
+    fastest = best[0].step.time_s if best else np.inf
+    too_large = [
+        exactly(question, priced.layout(place), device)
+        for place in _one_a_mesh(priced, others[priced.time[others] < fastest])[:_MESHES]
+    ]
+    too_large.sort(key=lambda each: (each.step.time_s, each.memory.total_bytes))
+    smallest = None
+    if not best and len(space):
+        smallest = exactly(question, priced.layout(int(np.argmin(priced.peak))), device)
+    return PhaseSearch(
+        question=question,
+        legal=len(space),
+        left_out=space.left_out,
+        fit=len(fitting),
+        best=_best_a_mesh(best),
+        too_large=tuple(each for each in _best_a_mesh(too_large) if each.step.time_s < fastest),
+        smallest=smallest,
+    )
+
+
+def _price(question: Question, space: Space, device: HardwareFile, limit: float) -> _Priced:
+    import numpy as np
+
+    size = len(space)
+    priced = _Priced(
+        space,
+        group=np.repeat(np.arange(len(space.groups)), [len(group) for group in space.groups]),
+        row=np.concatenate([np.arange(len(group)) for group in space.groups] or [np.arange(0)]),
+        peak=np.empty(size),
+        time=np.full(size, np.inf),
+        mesh=np.concatenate([group.meshes for group in space.groups] or [np.arange(0)]),
+    )
+    start = 0
+    for group in space.groups:
+        here = slice(start, start + len(group))
+        priced.peak[here] = peaks_of(question, group)
+        near = np.flatnonzero(priced.peak[here] <= _TIMED * limit)
+        priced.time[start + near] = times_of(question, group.take(near), device)
+        start += len(group)
+    return priced
+
+
+def _worth_simulating(priced: _Priced, order: "NDArray[np.int64]") -> list[int]:
+    """The fastest layouts by the closed form, and the fastest of each of the fastest meshes."""
+    meshes = _one_a_mesh(priced, order)[:_MESHES]
+    return list(dict.fromkeys([*meshes, *(int(place) for place in order[: _EXACT - len(meshes)])]))
+
+
+def _one_a_mesh(priced: _Priced, order: "NDArray[np.int64]") -> list[int]:
+    import numpy as np
+
+    _, first = np.unique(priced.mesh[order], return_index=True)
+    return [int(place) for place in order[np.sort(first)]]
+
+
+def _best_a_mesh(candidates: list[Candidate]) -> tuple[Candidate, ...]:
+    found: dict[tuple[int, ...], Candidate] = {}
+    for each in candidates:
+        found.setdefault(each.mesh, each)
+    return tuple(found.values())

@@ -1,0 +1,62 @@
+"""What a search over layouts found."""
+
+from dataclasses import dataclass
+
+from trainwright.compiler.search.question import Question, Request
+from trainwright.spec.plan import Layout, RankMemory, StepTime
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A layout with its price."""
+
+    layout: Layout
+    memory: RankMemory  # of the fullest pipeline rank
+    step: StepTime
+
+    @property
+    def mesh(self) -> tuple[int, ...]:
+        """The axes alone: layouts of one mesh differ in how they use it."""
+        layout = self.layout
+        return layout.tensor, layout.pipeline, layout.virtual_pipeline, layout.context
+
+
+@dataclass(frozen=True)
+class PhaseSearch:
+    """What was found for one phase."""
+
+    question: Question
+    legal: int  # layouts that the runtime can execute; all, if asked so
+    left_out: int  # legal ones that it cannot execute
+    fit: int  # of the legal ones
+    best: tuple[Candidate, ...]  # fastest first, the best of each mesh
+    too_large: tuple[Candidate, ...]  # would be faster than the best, but need too much memory
+    smallest: Candidate | None  # where nothing fits: what needs least memory
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The layout chosen for a phase."""
+
+    candidate: Candidate
+    reshard_s: float  # of loading the checkpoint of the phase before under another layout
+
+
+@dataclass(frozen=True)
+class ClusterTried:
+    """What all phases take on a cluster of some size."""
+
+    nodes: int
+    duration_s: float | None  # None: a phase fits in no layout
+    cost: float | None
+
+
+@dataclass(frozen=True)
+class Search:
+    """What was found for the phases whose layout was left open, by the phase's index."""
+
+    request: Request
+    unwritten: bool  # nothing said "auto", so what nobody wrote was free
+    phases: dict[int, PhaseSearch]
+    choices: dict[int, Choice]
+    clusters: tuple[ClusterTried, ...] = ()
