@@ -16,6 +16,11 @@ class Change:
     new: Any
 
     def __str__(self) -> str:
+        where, _, name = self.key.rpartition(".")
+        if name == "digest":  # says that content differs and nothing more
+            return f"the content of `{where.removeprefix('sources.') or 'path'}` changed"
+        if name == "revision":
+            return "trainwright computes it in another way now"
         return f"{self.key} {show(self.old)} -> {show(self.new)}"
 
 

@@ -1,11 +1,14 @@
 """What differs between two plans: values, stale stages with the reason, and figures."""
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from trainwright.compiler.changes import Change, changes
+from trainwright.spec.artefact import read_result, step_times_s, store_folder
 from trainwright.spec.plan import AnyStage, Estimate, PhaseStage, Plan
 
 _OF_A_STAGE = frozenset({"fingerprint", "needs", "kind", "name"})
@@ -23,12 +26,23 @@ class StageChange:
 
 @dataclass(frozen=True)
 class Figure:
-    """One figure of both plans; None where it is unknown."""
+    """One figure of both plans; None where it is unknown. `stage` is empty for the plan as a whole."""
 
+    stage: str
     name: str
     unit: str
     old: float | None
     new: float | None
+
+
+@dataclass(frozen=True)
+class Lost:
+    """Work that a run has done for a stage and that the newer plan has no use for. The results stay in the store."""
+
+    stage: str
+    gpu_hours: float
+    cost: float | None
+    steps: int | None  # of a phase
 
 
 @dataclass(frozen=True)
@@ -38,6 +52,7 @@ class Difference:
     stages: tuple[StageChange, ...]
     general: tuple[Change, ...]  # values that belong to no stage
     figures: tuple[Figure, ...]
+    lost: tuple[Lost, ...]
 
     @property
     def empty(self) -> bool:
@@ -47,16 +62,27 @@ class Difference:
         return asdict(self)
 
 
-def diff_plans(old: Plan, new: Plan) -> Difference:
-    """Everything that differs; a stage whose fingerprint differs is stale, and so is all that needs it."""
+def diff_plans(old: Plan, new: Plan, run: Path | None = None) -> Difference:
+    """Everything that differs; a stage whose fingerprint differs is stale, and so is all that needs it.
+
+    `run` is the folder of the older plan's run: what was done there for stages that are stale now is counted as lost.
+    """
     before = {stage.name: stage for stage in old.stages}
     after = {stage.name: stage for stage in new.stages}
-    stages = [_stage(stage, before.get(stage.name), after) for stage in new.stages]
+    stages: list[StageChange] = []
+    for stage in new.stages:
+        stages.append(_stage(stage, before.get(stage.name), {each.stage for each in stages if each.state == "stale"}))
     stages += [StageChange(name, "removed", "not in the newer plan", ()) for name in before if name not in after]
-    return Difference(tuple(stages), tuple(changes(_general(old), _general(new))), tuple(_figures(old, new)))
+    gone = [before[each.stage] for each in stages if each.state in ("stale", "removed")]
+    return Difference(
+        stages=tuple(stages),
+        general=tuple(changes(_general(old), _general(new))),
+        figures=tuple(_figures(old, new, {each.stage for each in stages if each.state in ("stale", "added")})),
+        lost=tuple(lost for stage in gone if run and (lost := _lost(old, stage, run))),
+    )
 
 
-def _stage(stage: AnyStage, old: AnyStage | None, after: dict[str, AnyStage]) -> StageChange:
+def _stage(stage: AnyStage, old: AnyStage | None, stale: set[str]) -> StageChange:
     if old is None:
         return StageChange(stage.name, "added", "not in the older plan", ())
     own = tuple(changes(_values(old), _values(stage)))
@@ -65,7 +91,8 @@ def _stage(stage: AnyStage, old: AnyStage | None, after: dict[str, AnyStage]) ->
         return StageChange(stage.name, "moved" if own else "same", moved, own)
     if own:
         return StageChange(stage.name, "stale", "its own values differ", own)
-    return StageChange(stage.name, "stale", f"needs {', '.join(f'`{need}`' for need in stage.needs)}", own)
+    changed = [need for need in stage.needs if need in stale or need not in old.needs]
+    return StageChange(stage.name, "stale", f"needs {', '.join(f'`{need}`' for need in changed)}", own)
 
 
 def _values(stage: AnyStage) -> dict[str, Any]:
@@ -77,15 +104,57 @@ def _general(plan: Plan) -> dict[str, Any]:
     return {"name": plan.name, "compiler": plan.compiler, "hardware": msgspec.to_builtins(plan.hardware)}
 
 
-def _figures(old: Plan, new: Plan) -> list[Figure]:
-    return [
-        Figure("parameters", "", _parameters(old), _parameters(new)),
-        Figure("tokens", "tokens", _tokens(old), _tokens(new)),
-        Figure("fullest rank", "bytes", _fullest(old), _fullest(new)),
-        Figure("training time", "s", _total(old, "duration_s"), _total(new, "duration_s")),
-        Figure("gpu-hours", "gpu-hours", _total(old, "gpu_hours"), _total(new, "gpu_hours")),
-        Figure("cost", "", _total(old, "cost"), _total(new, "cost")),
-    ]
+def _figures(old: Plan, new: Plan, again: set[str]) -> list[Figure]:
+    """Of each phase what differs, then of the whole plan; `again`: the stages that the newer plan runs anew."""
+    figures = []
+    before = {estimate.stage: estimate for estimate in old.estimates}
+    after = {estimate.stage: estimate for estimate in new.estimates}
+    for name in dict.fromkeys((*before, *after)):
+        for figure, unit, value in _OF_A_PHASE:
+            one, other = before.get(name), after.get(name)
+            both = Figure(name, figure, unit, value(one) if one else None, value(other) if other else None)
+            if both.old != both.new:
+                figures.append(both)
+    figures.append(Figure("", "parameters", "", _parameters(old), _parameters(new)))
+    figures.append(Figure("", "tokens", "tokens", _tokens(old), _tokens(new)))
+    for figure, unit, value in _OF_A_PHASE:
+        if figure == "fullest rank":
+            figures.append(Figure("", figure, unit, max(map(value, before.values())), max(map(value, after.values()))))
+        elif figure != "step":
+            figures.append(Figure("", figure, unit, _sum(before, value), _sum(after, value)))
+    repeated = {name: estimate for name, estimate in after.items() if name in again}
+    figures.append(Figure("", "GPU-hours to train again", "GPU-hours", None, _sum(repeated, _gpu_hours)))
+    figures.append(Figure("", "cost to train again", "cost", None, _sum(repeated, _cost)))
+    return figures
+
+
+def _fullest(estimate: Estimate) -> float:
+    return max(rank.total_bytes for rank in estimate.memory)
+
+
+def _step(estimate: Estimate) -> float | None:
+    return estimate.step_time_s
+
+
+def _duration(estimate: Estimate) -> float | None:
+    return estimate.duration_s
+
+
+def _gpu_hours(estimate: Estimate) -> float | None:
+    return estimate.gpu_hours
+
+
+def _cost(estimate: Estimate) -> float | None:
+    return estimate.cost
+
+
+_OF_A_PHASE: tuple[tuple[str, str, Callable[[Estimate], Any]], ...] = (
+    ("fullest rank", "bytes", _fullest),
+    ("step", "s", _step),
+    ("time", "s", _duration),
+    ("GPU-hours", "GPU-hours", _gpu_hours),
+    ("cost", "cost", _cost),
+)
 
 
 def _phases(plan: Plan) -> list[PhaseStage]:
@@ -100,16 +169,22 @@ def _tokens(plan: Plan) -> float:
     return sum(phase.tokens for phase in _phases(plan))
 
 
-def _fullest(plan: Plan) -> float:
-    return max(rank.total_bytes for estimate in plan.estimates for rank in estimate.memory)
-
-
-def _total(plan: Plan, key: str) -> float | None:
-    """The sum over all phases; None if one of them is unknown."""
-    values = [_value(estimate, key) for estimate in plan.estimates]
+def _sum(estimates: dict[str, Estimate], value: Callable[[Estimate], float | None]) -> float | None:
+    """Over all these phases; None if one of them is unknown."""
+    values = [value(estimate) for estimate in estimates.values()]
     return None if None in values else sum(value for value in values if value is not None)
 
 
-def _value(estimate: Estimate, key: str) -> float | None:
-    value: float | None = getattr(estimate, key)
-    return value
+def _lost(plan: Plan, stage: AnyStage, run: Path) -> Lost | None:
+    """What the run's folder holds of exactly this stage; None if nothing of it was done."""
+    folder = store_folder(run, stage)
+    if isinstance(stage, PhaseStage):
+        times_s = step_times_s(folder)
+        hours = sum(times_s) * stage.layout.world_size / 3600
+        steps = len(times_s)
+    else:
+        result = read_result(folder)
+        hours = float(result.summary.get("seconds", 0.0)) / 3600 if result else 0.0
+        steps = None
+    price = plan.hardware.price_per_gpu_hour
+    return Lost(stage.name, hours, None if price is None else hours * price, steps) if hours else None

@@ -21,6 +21,7 @@ from trainwright.spec.plan import Plan, Stage
 IDENTITY_FILE = "identity.json"
 RESULT_FILE = "result.json"
 CHECKPOINTS = "checkpoints"
+METRICS_FILE = "metrics.jsonl"  # of a phase: a row a step
 LATEST_CHECKPOINT_FILE = "latest_checkpointed_iteration.txt"  # Megatron's name
 
 
@@ -77,6 +78,22 @@ def latest_checkpoint(folder: Path) -> int | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     return int(text) if text.isdecimal() else None
+
+
+class _Row(Struct):
+    step: int
+    step_time_ms: float | None = msgspec.field(name="perf/step_time_ms", default=None)
+
+
+def step_times_s(folder: Path) -> list[float]:
+    """Seconds of every step that a phase's folder tells of, in order of steps; a step run twice counts once."""
+    try:
+        data = (folder / METRICS_FILE).read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    whole = data[: data.rfind(b"\n") + 1]  # a kill may have cut the last line
+    rows = {row.step: row.step_time_ms for row in msgspec.json.Decoder(_Row).decode_lines(whole)}
+    return [time_ms / 1e3 for _, time_ms in sorted(rows.items()) if time_ms is not None]
 
 
 def _read(path: Path) -> StageResult | None:

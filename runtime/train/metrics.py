@@ -9,9 +9,8 @@ from pathlib import Path
 import torch
 from torch.utils.tensorboard import SummaryWriter
 
+from trainwright.spec.artefact import METRICS_FILE
 from trainwright.spec.plan import ModelPlan
-
-METRICS_FILE = "metrics.jsonl"
 
 
 def model_flops_per_token(model: ModelPlan, sequence_length: int) -> float:

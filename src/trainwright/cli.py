@@ -90,10 +90,13 @@ def _parser() -> argparse.ArgumentParser:
     plan.add_argument("--detailed-exitcode", action="store_true", help="10 if there is work to do")
 
     diff = verb(
-        "diff", "verbs_compile:diff", "what differs between two specs or plans, and what that makes stale", settable
+        "diff",
+        "verbs_compile:diff",
+        "what differs between two specs or plans, what that makes stale and what it costs",
+        settable,
     )
-    diff.add_argument("old", type=Path)
-    diff.add_argument("new", type=Path)
+    diff.add_argument("old", type=Path, metavar="OLD", help="a spec, a plan or a run's folder")
+    diff.add_argument("new", type=Path, metavar="NEW")
 
     explain = verb("explain", "verbs_compile:explain", "the page of one diagnostic")
     explain.add_argument("code", nargs="?", help="such as TW101; all codes if absent")

@@ -128,11 +128,12 @@ def diff(arguments: argparse.Namespace) -> int:
 
     plans = []
     for path in (arguments.old, arguments.new):
-        made, code = _plan_from(path, arguments)
+        made, code = _plan_from(path / "plan.json" if path.is_dir() else path, arguments)
         if made is None:
             return code
         plans.append(made)
-    difference = diff_plans(*plans)
+    run = arguments.old if arguments.old.is_dir() else arguments.runs / plans[0].name
+    difference = diff_plans(plans[0], plans[1], run)
     from trainwright.compiler.present.diff import present_diff
 
     if arguments.json:
