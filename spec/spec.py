@@ -150,7 +150,7 @@ class Data(Table, kw_only=True, frozen=True):
 
 
 class Network(Table, kw_only=True, frozen=True):
-    per_gpu: BytesPerSecond = 25e9
+    per_gpu: Annotated[BytesPerSecond | None, Meta(description="As the gpu's file says, if absent.")] = None
     kind: Literal["infiniband", "roce", "ethernet", "loopback"] = "infiniband"
 
 
@@ -162,7 +162,7 @@ class Failures(Table, kw_only=True, frozen=True):
 class Cluster(Table, kw_only=True, frozen=True):
     nodes: Count = 1
     gpus_per_node: Annotated[Count, Meta(description="Worker processes per node; on a CPU machine, processes.")] = 1
-    gpu: Annotated[str, Meta(description="A file of `hardware/`: its memory, peaks and links.")] = "cpu"
+    gpu: Annotated[str, Meta(description="A file of `hardware/`, shipped or beside the spec, or a path to one.")] = "cpu"
     network: Network = Network()
     price_per_gpu_hour: NonNegativeFloat | None = None
     failures: Failures = Failures()
@@ -177,20 +177,21 @@ class Budget(Table, kw_only=True, frozen=True):
 
 
 class Topology(Table, kw_only=True, frozen=True):
-    tensor: Count = 1
-    pipeline: Count = 1
-    virtual_pipeline: Annotated[Count, Meta(description="Model chunks per pipeline rank.")] = 1
-    context: Count = 1
+    tensor: Count | Literal["auto"] = 1
+    pipeline: Count | Literal["auto"] = 1
+    virtual_pipeline: Annotated[Count | Literal["auto"], Meta(description="Model chunks per pipeline rank.")] = 1
+    context: Count | Literal["auto"] = 1
     data: Annotated[
         Count | Literal["auto"], Meta(description="Whatever of the world the other axes leave, if auto.")
     ] = "auto"
     sequence_parallel: Annotated[bool | Literal["auto"], Meta(description="On with tensor > 1, if auto.")] = "auto"
-    zero: Annotated[Literal[0, 1], Meta(description="1 shards the optimizer over the data axis.")] = 1
+    zero: Annotated[Literal[0, 1, "auto"], Meta(description="1 shards the optimizer over the data axis.")] = 1
     zero_group: Annotated[
-        Count | None, Meta(description="Shard inside groups of this size; the whole axis if absent.")
+        Count | Literal["auto"] | None,
+        Meta(description="Shard inside groups of this size; the whole axis if absent."),
     ] = None
     micro_batch: Annotated[Count | Literal["auto"], Meta(description="Sequences per micro-batch.")] = "auto"
-    recompute: Literal["none", "selective", "full"] = "none"
+    recompute: Literal["none", "selective", "full", "auto"] = "none"
     schedule: Annotated[
         Literal["auto", "1f1b", "interleaved"], Meta(description="Interleaved with virtual_pipeline > 1, if auto.")
     ] = "auto"
@@ -199,16 +200,16 @@ class Topology(Table, kw_only=True, frozen=True):
 class TopologyOverride(Table, kw_only=True, frozen=True):
     """What a phase changes of `[topology]`; `None` keeps the spec's own value."""
 
-    tensor: Count | None = None
-    pipeline: Count | None = None
-    virtual_pipeline: Count | None = None
-    context: Count | None = None
+    tensor: Count | Literal["auto"] | None = None
+    pipeline: Count | Literal["auto"] | None = None
+    virtual_pipeline: Count | Literal["auto"] | None = None
+    context: Count | Literal["auto"] | None = None
     data: Count | Literal["auto"] | None = None
     sequence_parallel: bool | Literal["auto"] | None = None
-    zero: Literal[0, 1] | None = None
-    zero_group: Count | None = None
+    zero: Literal[0, 1, "auto"] | None = None
+    zero_group: Count | Literal["auto"] | None = None
     micro_batch: Count | Literal["auto"] | None = None
-    recompute: Literal["none", "selective", "full"] | None = None
+    recompute: Literal["none", "selective", "full", "auto"] | None = None
     schedule: Literal["auto", "1f1b", "interleaved"] | None = None
 
 
