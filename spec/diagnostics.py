@@ -37,14 +37,15 @@ class Diagnostic:
     help: str | None = None
     labels: tuple[Label, ...] = ()
     severity: Severity = "error"
+    members: tuple[str, ...] = ()  # of a sweep: those that have this mistake, where not all have it
 
 
 @dataclass(frozen=True)
 class Origin:
     """Where a value of the resolved spec comes from."""
 
-    kind: Literal["default", "preset", "file", "environment", "command line"]
-    text: str  # "examples/tiny.toml:12", "preset:internlm2-7b", "TRAINWRIGHT_SET__run__seed", "-s run.seed=1"
+    kind: Literal["default", "preset", "file", "when", "matrix", "environment", "command line"]
+    text: str  # "a.toml:12", "preset:internlm2-7b", "when[0] a.toml:8", "TRAINWRIGHT_SET__run__seed", "-s run.seed=1"
     span: Span | None = None
 
 

@@ -1,21 +1,24 @@
-"""The layers of a spec, merged: preset < extends < file < environment < command line. Defaults come last, in `read`.
+"""The layers of a spec, merged: preset < extends < file < matrix < environment < command line. Defaults: see `read`.
 
-Tables merge key by key; anything else replaces what lies below. An override may address the element of an array by
-its index or its name: `phases.short.tokens`.
+A layer's `[[when]]` lie directly on it, where they apply; each member of a `[[matrix]]` is a merge of its own. Tables
+merge key by key; anything else replaces what lies below. An override may address the element of an array by its index
+or its name: `phases.short.tokens`.
 """
 
 import os
-import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 
 from trainwright.spec import codes
 from trainwright.spec.auto import spelled_out
 from trainwright.spec.diagnostics import Diagnostic, Label, Origin, Span
-from trainwright.spec.toml import Document, parse
-from trainwright.spec.tree import Array, Node, Scalar, Table
+from trainwright.spec.matrix import Member, Setting, combinations, name_members, written
+from trainwright.spec.spec import Cluster
+from trainwright.spec.toml import Document, key_path, parse
+from trainwright.spec.tree import Array, Node, Scalar, Table, walk
+from trainwright.spec.when import Conditional, cluster_of, conditionals
 
 ENVIRONMENT_PREFIX = "TRAINWRIGHT_SET__"
 _PRESETS = Path(__file__).parent / "presets"
@@ -31,50 +34,96 @@ def preset_text(name: str) -> str:
     return (_PRESETS / f"{name}.toml").read_text(encoding="utf-8")
 
 
+@dataclass(frozen=True)
+class Layer:
+    """What one document or override says: its values, and those that it has for some clusters."""
+
+    values: Table
+    conditionals: tuple[Conditional, ...] = ()
+
+    def on(self, cluster: Cluster | None) -> list[Table]:
+        """The layer's tables, from the lowest; without its conditionals if nothing is known of the cluster."""
+        return [self.values, *(each.values for each in self.conditionals if cluster and each.applies(cluster))]
+
+
 @dataclass
 class Gathered:
-    """The merged tree, what went wrong on the way, and the texts that spans point into."""
+    """A merged tree, what went wrong on the way, and the texts that spans point into."""
 
     tree: Table
-    diagnostics: list[Diagnostic] = field(default_factory=list)
-    sources: dict[str, str] = field(default_factory=dict)
-    files: tuple[Path, ...] = ()  # all that were read, presets not counted
-    complete: bool = True  # False: parts are missing because of the diagnostics, so absence proves nothing
+    diagnostics: list[Diagnostic]
+    sources: dict[str, str]
+    files: tuple[Path, ...]  # all that were read, presets not counted
+    complete: bool  # False: parts are missing because of the diagnostics, so absence proves nothing
+    member: Member | None = None  # of the sweep that the spec is
+    matrix: Span | None = None  # where the sweep is written
 
 
-def gather(path: Path, sets: Sequence[str], environ: Mapping[str, str]) -> Gathered:
-    """All layers of the spec at `path`, merged."""
-    return _Gatherer().gather(path, sets, environ)
+def gather(path: Path, sets: Sequence[str], environ: Mapping[str, str]) -> list[Gathered]:
+    """All layers of the spec at `path`, merged; for a sweep, those of each of its members."""
+    return _Gatherer(path.parent).gather(path, sets, environ)
 
 
 class _Gatherer:
-    def __init__(self) -> None:
+    def __init__(self, root: Path) -> None:
+        self.root = root
         self.diagnostics: list[Diagnostic] = []
         self.sources: dict[str, str] = {}
         self.complete = True
-        self.presets: list[Table] = []
-        self.files: list[Table] = []
+        self.presets: list[Layer] = []
+        self.files: list[Layer] = []
         self.documents: dict[Path, Table | None] = {}
 
-    def gather(self, path: Path, sets: Sequence[str], environ: Mapping[str, str]) -> Gathered:
+    def gather(self, path: Path, sets: Sequence[str], environ: Mapping[str, str]) -> list[Gathered]:
         self._file(path, None, ())
-        overrides = self._environment(environ) + self._command_line(sets)
-        tree = self._merge(overrides, report=False)
-        preset = _at(tree, "model", "preset")
-        if isinstance(preset, Scalar) and isinstance(preset.value, str):
-            self._model_preset(preset.value, preset.span)
-        merged = self._merge(overrides, report=True)
-        return Gathered(merged, self.diagnostics, self.sources, tuple(self.documents), self.complete)
+        overrides = [self._layer(table) for table in self._environment(environ) + self._command_line(sets)]
+        matrix = _merged([layer.values for layer in self.presets + self.files + overrides], []).entries.get("matrix")
+        settings = combinations(matrix, self.diagnostics)
+        if not settings:
+            return [self._member((), overrides)]
+        assert matrix
+        members = [self._member(each, overrides) for each in settings]
+        # What the environment or the command line sets is no longer varied, and members may become the same.
+        kept: dict[tuple[tuple[tuple[str, ...], str], ...], Gathered] = {}
+        values = []
+        for each, member in zip(settings, members, strict=True):
+            varied = {path: text for path, text in written(each, self.sources) if _is_varied(member.tree, path)}
+            if kept.setdefault(tuple(sorted(varied.items())), member) is member:
+                values.append(varied)
+        for index, (member, (end, said)) in enumerate(zip(kept.values(), name_members(values), strict=True)):
+            member.member = Member(index, _rename(member.tree, end), said)
+            member.matrix = matrix.span
+        return list(kept.values())
 
-    def _merge(self, overrides: list[Table], report: bool) -> Table:
-        tree: Node = Table({}, Span("", 1, 1, 1, 1), None, Origin("default", "default"))
+    def _layer(self, table: Table) -> Layer:
+        values = {name: node for name, node in table.entries.items() if name not in ("extends", "when")}
+        told = len(self.diagnostics)
+        found = conditionals(table, self.root, self.diagnostics)
+        self.complete = self.complete and len(self.diagnostics) == told
+        return Layer(Table(values, table.span, table.key, table.origin), found)
+
+    def _member(self, settings: Sequence[Setting], overrides: list[Layer]) -> Gathered:
+        """The merge of all layers with these settings of a matrix."""
+        varied = [Layer(setting.layer) for setting in settings]
+        above = self.files + varied + overrides
+        cluster = None
+        if any(layer.conditionals for layer in self.presets + above):
+            cluster = cluster_of(_merged([layer.values for layer in self.presets + above], []))
+        lower = [table for layer in self.presets for table in layer.on(cluster)]
+        upper = [table for layer in above for table in layer.on(cluster)]
+        diagnostics = list(self.diagnostics)
         problems: list[Diagnostic] = []
-        for layer in self.presets + self.files + overrides:
-            tree = _overlay(tree, spelled_out(layer), problems)
-        if report:
-            self.diagnostics += problems
-        assert isinstance(tree, Table)
-        return tree
+        tree = _merged(lower + upper, problems)
+        preset = _at(tree, ("model", "preset"))
+        if isinstance(preset, Scalar) and isinstance(preset.value, str):
+            table = self._read_preset(preset.value, preset.span, diagnostics)
+            if table and "model" in table.entries:
+                lower.append(Table({"model": table.entries["model"]}, table.span, table.key, table.origin))
+                problems.clear()
+                tree = _merged(lower + upper, problems)
+        tree.entries.pop("matrix", None)
+        complete = self.complete and len(diagnostics) == len(self.diagnostics)
+        return Gathered(tree, diagnostics + problems, self.sources, tuple(self.documents), complete)
 
     # --- files and presets -------------------------------------------------------------------------------------------
 
@@ -97,8 +146,7 @@ class _Gatherer:
                 self._preset(name.removeprefix("preset:"), span)
             else:
                 self._file(Path(os.path.normpath(path.parent / name)), span, chain)
-        entries = {name: node for name, node in table.entries.items() if name != "extends"}
-        self.files.append(Table(entries, table.span, table.key, table.origin))
+        self.files.append(self._layer(table))
 
     def _parse_file(self, path: Path, asked: Span | None) -> Table | None:
         name = str(path)
@@ -142,22 +190,17 @@ class _Gatherer:
         return names
 
     def _preset(self, name: str, asked: Span) -> None:
-        table = self._read_preset(name, asked)
+        table = self._read_preset(name, asked, self.diagnostics)
+        self.complete = self.complete and table is not None
         if table is not None:
-            self.presets.append(table)
+            self.presets.append(self._layer(table))
 
-    def _model_preset(self, name: str, asked: Span) -> None:
-        table = self._read_preset(name, asked)
-        model = table.entries.get("model") if table else None
-        if table and model:
-            self.presets.append(Table({"model": model}, table.span, table.key, table.origin))
-
-    def _read_preset(self, name: str, asked: Span) -> Table | None:
+    def _read_preset(self, name: str, asked: Span, found: list[Diagnostic]) -> Table | None:
         known = known_presets()
         if name not in known:
             near = get_close_matches(name, known, 1)
             cure = f"did you mean `{near[0]}`?" if near else f"known presets: {', '.join(known)}"
-            self._report(codes.UNKNOWN_PRESET, f"unknown preset `{name}`", asked, cure)
+            found.append(Diagnostic(codes.UNKNOWN_PRESET, f"unknown preset `{name}`", asked, cure))
             return None
         file = f"preset:{name}"
         self.sources[file] = preset_text(name)
@@ -187,7 +230,7 @@ class _Gatherer:
         layers, line = [], 1
         for text in sets:
             key, equals, value = text.partition("=")
-            path = _key_path(key)
+            path = key_path(key)
             span = Span("-s", line, 1, line, len(key.rstrip()) + 1)
             if path and equals:
                 origin = Origin("command line", f"-s {' '.join(text.split())}", span)
@@ -209,19 +252,6 @@ class _Gatherer:
         self.complete = False
 
 
-def _key_path(key: str) -> list[str] | None:
-    """The parts of a dotted key, None if it is not one."""
-    try:
-        node = tomllib.loads(f"{key}=0")
-    except tomllib.TOMLDecodeError:
-        return None
-    path = []
-    while isinstance(node, dict):
-        name, node = next(iter(node.items()))
-        path.append(name)
-    return path
-
-
 def _override(path: Sequence[str], key: Span, value: str, column: int, origin: Origin) -> Table:
     """A layer with one value, whose text begins at `column`. What is not TOML is a string."""
     line = f"{'_' * (column - 2)}={value}"  # the key hidden, so that columns are true
@@ -240,6 +270,15 @@ def _override(path: Sequence[str], key: Span, value: str, column: int, origin: O
         node = Table({name: node}, key, key, origin)
     assert isinstance(node, Table)
     return node
+
+
+def _merged(layers: Sequence[Table], problems: list[Diagnostic]) -> Table:
+    """The layers on top of each other, the first one lowest."""
+    tree: Node = Table({}, Span("", 1, 1, 1, 1), None, Origin("default", "default"))
+    for layer in layers:
+        tree = _overlay(tree, spelled_out(layer), problems)
+    assert isinstance(tree, Table)
+    return tree
 
 
 def _overlay(lower: Node, upper: Node, problems: list[Diagnostic]) -> Node:
@@ -286,8 +325,31 @@ def _no_element(array: Array, name: str, node: Node) -> Diagnostic:
     )
 
 
-def _at(tree: Node, *path: str) -> Node | None:
+def _at(tree: Node, path: Sequence[str]) -> Node | None:
+    """What stands at the path, whose parts may name elements of arrays."""
     node: Node | None = tree
     for name in path:
-        node = node.entries.get(name) if isinstance(node, Table) else None
+        if isinstance(node, Array):
+            index = _element(node, name)
+            node = node.items[index] if index is not None else None
+        else:
+            node = node.entries.get(name) if isinstance(node, Table) else None
     return node
+
+
+def _is_varied(tree: Table, path: Sequence[str]) -> bool:
+    """Whether what a matrix put there is left in the tree, so that no later layer replaced it."""
+    node = _at(tree, path)
+    return node is not None and any(each.origin.kind == "matrix" for _, each in walk(node))
+
+
+def _rename(tree: Table, end: str) -> str:
+    """The name of the member's run, which is new in the tree."""
+    run, name = _at(tree, ("run",)), _at(tree, ("run", "name"))
+    if not (isinstance(run, Table) and isinstance(name, Scalar) and isinstance(name.value, str)):
+        return end  # what is wrong with the name is told where the tree is read
+    full = f"{name.value}-{end}" if end else name.value
+    origin = Origin("matrix", f"{name.origin.text} and its values", name.span)
+    named = Scalar(full, name.span, name.key, origin if end else name.origin)
+    tree.entries["run"] = Table(run.entries | {"name": named}, run.span, run.key, run.origin)
+    return full

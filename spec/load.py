@@ -1,12 +1,13 @@
 """A spec file -> a `Spec` with the origin of every value, or every mistake in it."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from trainwright.spec.diagnostics import Diagnostic, KeyPath, Origin, Span, has_errors, in_order
-from trainwright.spec.layers import gather
+from trainwright.spec.layers import Gathered, gather
+from trainwright.spec.matrix import Member, choose
 from trainwright.spec.read import read
 from trainwright.spec.spec import Spec
 from trainwright.spec.tree import Array, Node, Table
@@ -63,11 +64,33 @@ class Loaded:
     root: Path
     sources: dict[str, str]
     files: tuple[Path, ...]  # the spec's, and those it extends
+    member: Member | None = None  # of the sweep in the file, if it is one
 
 
-def load(path: Path, sets: Sequence[str] = (), environ: Mapping[str, str] | None = None) -> Loaded:
-    """Reads the spec with its layers; `sets` are the `KEY=VALUE` of the command line. Never raises for a mistake."""
+def load(
+    path: Path, sets: Sequence[str] = (), environ: Mapping[str, str] | None = None, only: str | None = None
+) -> Loaded:
+    """Reads the spec with its layers; `sets` are the `KEY=VALUE` of the command line. Never raises for a mistake.
+
+    Of a sweep it is the member that `only` names; none named is a mistake, and so is a name where there is no sweep.
+    """
     gathered = gather(path, sets, environ or {})
+    members = [each.member for each in gathered if each.member]
+    if not members and only is None:
+        return _read(path, gathered[0])
+    chosen = choose(members, only, gathered[0].matrix) if not has_errors(gathered[0].diagnostics) else 0
+    if isinstance(chosen, int):
+        return _read(path, gathered[chosen])
+    found = in_order([*gathered[0].diagnostics, chosen], str(path))
+    return replace(_read(path, gathered[0]), spec=None, partial=None, diagnostics=found, member=None)
+
+
+def load_members(path: Path, sets: Sequence[str] = (), environ: Mapping[str, str] | None = None) -> list[Loaded]:
+    """As `load`, but every member of a sweep in its order; a spec without a `[[matrix]]` is alone."""
+    return [_read(path, gathered) for gathered in gather(path, sets, environ or {})]
+
+
+def _read(path: Path, gathered: Gathered) -> Loaded:
     reading = read(gathered.tree, Spec, gathered.complete)
     diagnostics = in_order(gathered.diagnostics + reading.diagnostics, str(path))
     return Loaded(
@@ -80,4 +103,5 @@ def load(path: Path, sets: Sequence[str] = (), environ: Mapping[str, str] | None
         root=path.parent,
         sources=gathered.sources,
         files=gathered.files,
+        member=gathered.member,
     )

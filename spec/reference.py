@@ -1,5 +1,6 @@
 """`docs/spec.md` and `docs/diagnostics.md`, from the types and codes: `python -m trainwright.spec.reference`."""
 
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -7,12 +8,14 @@ from typing import Any
 import msgspec
 from msgspec import inspect
 
+from trainwright.spec import matrix, when
 from trainwright.spec.codes import CODES
 from trainwright.spec.expect import described, literal
 from trainwright.spec.spec import Bytes, BytesPerSecond, Count, Interval, Name, Seconds, Spec, Tokens
 
 _QUANTITIES: tuple[Any, ...] = (Count, Tokens, Bytes, Seconds, BytesPerSecond, Interval, Name)
 _OF_TYPES = {alias.__metadata__[0].description for alias in _QUANTITIES}
+_HEAD = "| key | takes | default | what |\n|---|---|---|---|\n"
 _NOTE = "<!-- Written by `python -m trainwright.spec.reference`; change the types, not this page. -->\n"
 
 
@@ -23,7 +26,24 @@ def spec_page() -> str:
         "`200Gb/s`. Relative paths start at the spec's folder. `extends` names files or `preset:NAME` that a spec "
         'adds to, and `[model] preset = "NAME"` takes the dimensions of a named size.\n'
     )
-    return intro + "".join(_tables(inspect.type_info(Spec), ""))
+    return intro + "".join(_tables(inspect.type_info(Spec), "")) + _sweeps()
+
+
+def _sweeps() -> str:
+    """The two tables that are gone once a spec is resolved."""
+    rows = "".join(f"| `{name}` | a table | required | {words} |\n" for name, words in when.DESCRIPTIONS.items())
+    conditionals = (when.__doc__ or "").partition("\n\n")[2]
+    members = (matrix.__doc__ or "").partition("\n\n")[2]
+    return (
+        f"\n## `[[when]]`\n\n{_HEAD}{rows}\n```toml\n{_unindented(conditionals)}"
+        f"\n## `[[matrix]]`\n\n{matrix.DESCRIPTION}\n\n```toml\n{_unindented(members)}"
+    )
+
+
+def _unindented(example: str) -> str:
+    """The indented example at the start of the text as the end of a block of TOML, and what follows it."""
+    code, _, words = example.partition("\n\n")
+    return f"{textwrap.dedent(code)}\n```\n\n{words}"
 
 
 def diagnostics_page() -> str:
@@ -50,7 +70,7 @@ def _tables(kind: Any, name: str) -> Iterator[str]:
             takes = _cell(described(field.type))
             rows += f"| `{field.encode_name}` | {takes} | {_default(field)} | {_words(field)} |\n"
     if rows:
-        yield f"\n## `[{name}]`\n\n| key | takes | default | what |\n|---|---|---|---|\n{rows}"
+        yield f"\n## `[{name}]`\n\n{_HEAD}{rows}"
     for path, table in inner:
         yield from _tables(table, path)
 

@@ -11,6 +11,7 @@ from trainwright.spec.diagnostics import Diagnostic, Label, Severity, Span
 _TAB = "    "
 _COLORS = {"error": "\x1b[1;31m", "warning": "\x1b[1;33m", "note": "\x1b[1;36m"}
 _GUTTER, _BOLD, _PLAIN = "\x1b[1;34m", "\x1b[1m", "\x1b[0m"
+_MOST_MEMBERS = 4  # of a sweep, that are named
 _PSEUDO_FILES = ("-s", "environment")
 
 
@@ -53,6 +54,11 @@ def _block(diagnostic: Diagnostic, sources: Mapping[str, str], painter: _Painter
         lines.append(
             f"{margin} {painter.paint('=', _GUTTER)} {painter.paint('help', _BOLD)}: {_visible(diagnostic.help)}"
         )
+    if diagnostic.members:
+        shown = ", ".join(diagnostic.members[:_MOST_MEMBERS])
+        more = len(diagnostic.members) - _MOST_MEMBERS
+        said = f"only in {shown}" + (f" and {more} more" if more > 0 else "")
+        lines.append(f"{margin} {painter.paint('=', _GUTTER)} {said}")
     return "\n".join(lines) + "\n"
 
 

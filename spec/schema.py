@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec
 
+from trainwright.spec import matrix, when
 from trainwright.spec.diagnostics import Diagnostic
 from trainwright.spec.plan import Plan
 from trainwright.spec.spec import Spec
@@ -64,12 +65,53 @@ def _spec_schema() -> dict[str, Any]:
         "items": {"type": "string"},
         "description": "Specs that this one adds to: files beside it, or `preset:NAME`. Later ones win.",
     }
-    root["properties"] = {"extends": extends, **root["properties"]}
+    tables = root["properties"]
     for table in (root, schema["$defs"]["Phase"]):  # `spec/auto.py` writes the word out
         topology = table["properties"]["topology"]
         table["properties"]["topology"] = {"anyOf": [{"$ref": topology["$ref"]}, {"const": "auto"}]}
+    root["properties"] = {"extends": extends, **tables, "when": _when(schema, tables), "matrix": _matrix()}
     written: dict[str, Any] = _as_written(schema)
     return written
+
+
+def _matrix() -> dict[str, Any]:
+    """`[[matrix]]`: arrays of values by path; tables in it are parts of a path."""
+    entry = {
+        "type": "object",
+        "additionalProperties": {"anyOf": [{"type": "array", "minItems": 1}, {"type": "object"}]},
+    }
+    return {"type": "array", "items": entry, "description": matrix.DESCRIPTION}
+
+
+def _when(schema: dict[str, Any], tables: dict[str, Any]) -> dict[str, Any]:
+    """`[[when]]`: conditions by the keys of `[cluster]`, and any other table; arrays' elements go by name there."""
+    by_name = {
+        name: {"anyOf": [table, {"type": "object"}]} if table.get("type") == "array" else table
+        for name, table in tables.items()
+        if name != "cluster"
+    }
+    described = {name: {"description": words} for name, words in when.DESCRIPTIONS.items()}
+    properties = {
+        "cluster": described["cluster"] | _condition(schema, {"$ref": "#/$defs/Cluster"}),
+        "set": described["set"] | {"type": "object", "properties": by_name, "additionalProperties": False},
+    }
+    entry = {
+        "type": "object",
+        "properties": properties,
+        "required": list(properties),
+        "additionalProperties": False,
+    }
+    return {"type": "array", "items": entry}
+
+
+def _condition(schema: dict[str, Any], node: dict[str, Any]) -> dict[str, Any]:
+    """What may be asked of a value: a table asks for its keys, a value for itself, a glob or a comparison."""
+    table = _resolved(schema, node)
+    if "properties" not in table:
+        value: dict[str, Any] = {"type": ["string", "number"]}
+        return {"anyOf": [value, {"type": "array", "items": value, "minItems": 1}]}
+    asked = {name: _condition(schema, child) for name, child in table["properties"].items()}
+    return {"type": "object", "properties": asked, "additionalProperties": False}
 
 
 def dumps(schema: dict[str, Any]) -> str:

@@ -4,6 +4,7 @@ tree-sitter gives the places, the standard library's `tomllib` the last word on 
 not plain. Columns count characters; lines end at "\\n".
 """
 
+import re
 import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -247,6 +248,21 @@ class _Builder:
     def _place(self, point: Any) -> tuple[int, int]:
         row, column_bytes = point
         return self.first_line + row, len(self.lines[row][:column_bytes].decode()) + 1
+
+
+def key_path(key: str) -> list[str] | None:
+    """The parts of a dotted key, None if it is not one; `phases[0].tokens` is read as `phases.0.tokens`."""
+    if not ('"' in key or "'" in key):
+        key = re.sub(r"\[(\d+)\]", r".\1", key)
+    try:
+        node = tomllib.loads(f"{key}=0")
+    except tomllib.TOMLDecodeError:
+        return None
+    path = []
+    while isinstance(node, dict):
+        name, node = next(iter(node.items()))
+        path.append(name)
+    return path
 
 
 def _scalar(kind: str, text: str) -> ScalarValue:

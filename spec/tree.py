@@ -1,6 +1,6 @@
 """A TOML document as a tree whose every node knows where it was written and which layer it came from."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import date, datetime, time
 
@@ -51,6 +51,16 @@ def walk(node: Node, path: KeyPath = ()) -> Iterator[tuple[KeyPath, Node]]:
     elif isinstance(node, Array):
         for index, child in enumerate(node.items):
             yield from walk(child, (*path, index))
+
+
+def relabelled(node: Node, origin: Callable[[Origin], Origin]) -> Node:
+    """The same tree at the same places, each node's origin replaced by what `origin` makes of it."""
+    if isinstance(node, Table):
+        entries = {name: relabelled(child, origin) for name, child in node.entries.items()}
+        return Table(entries, node.span, node.key, origin(node.origin))
+    if isinstance(node, Array):
+        return Array([relabelled(item, origin) for item in node.items], node.span, node.key, origin(node.origin))
+    return Scalar(node.value, node.span, node.key, origin(node.origin))
 
 
 def plain(node: Node) -> object:

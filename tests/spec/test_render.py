@@ -87,4 +87,5 @@ def test_json_says_all_there_is() -> None:
         "help": None,
         "labels": [],
         "severity": "error",
+        "members": [],
     }
