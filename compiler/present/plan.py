@@ -49,27 +49,34 @@ def _headline(plan: Plan) -> Text:
     )
 
 
+def answers(plan: Plan) -> list[tuple[str, str]]:
+    """Does it fit, how long, how dear, how well: a question and its answer in a sentence each."""
+    whole = totals(plan)
+    if whole.duration_s is None:
+        unknown = f"not known: no peak of `{plan.hardware.name}` is known, so no time and no cost"
+        return [("fits", _fits(plan)), ("takes", unknown)]
+    time = whole.duration_s
+    hours = f"{number(whole.gpu_hours)} GPU-hours"
+    energy = f", {number(whole.energy_kwh)} kWh" if whole.energy_kwh is not None else ""
+    costs = f"{hours}{energy}; no price is stated"
+    if whole.cost is not None:
+        money = span(number(whole.cost.value), interval(number, whole.cost.low, whole.cost.high))
+        costs = f"{money}; {hours}{energy}"
+    speeds = [f"{percent(each.mfu)} in {each.stage}" for each in plan.estimates if each.mfu is not None]
+    return [
+        ("fits", _fits(plan)),
+        ("takes", span(seconds(time.value), interval(seconds, time.low, time.high))),
+        ("costs", costs),
+        ("MFU", f"{', '.join(speeds)}\n({plan.flops_convention})"),
+    ]
+
+
 def _answers(plan: Plan) -> Table:
-    """One line a question: does it fit, how long, how dear, how well."""
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="bold", no_wrap=True)
     grid.add_column(overflow="fold")
-    grid.add_row("fits", _fits(plan))
-    whole = totals(plan)
-    if whole.duration_s is None:
-        grid.add_row("takes", f"not known: no peak of `{plan.hardware.name}` is known, so no time and no cost")
-        return grid
-    time = whole.duration_s
-    grid.add_row("takes", span(seconds(time.value), interval(seconds, time.low, time.high)))
-    hours = f"{number(whole.gpu_hours)} GPU-hours"
-    energy = f", {number(whole.energy_kwh)} kWh" if whole.energy_kwh is not None else ""
-    if whole.cost is None:
-        grid.add_row("costs", f"{hours}{energy}; no price is stated")
-    else:
-        money = span(number(whole.cost.value), interval(number, whole.cost.low, whole.cost.high))
-        grid.add_row("costs", f"{money}; {hours}{energy}")
-    speeds = [f"{percent(each.mfu)} in {each.stage}" for each in plan.estimates if each.mfu is not None]
-    grid.add_row("MFU", f"{', '.join(speeds)}\n({plan.flops_convention})")
+    for question, answer in answers(plan):
+        grid.add_row(question, escape(answer))
     return grid
 
 

@@ -1,4 +1,4 @@
-"""Turns a folder's `page.html.jinja`, `page.css` and `page.js` into one file that needs nothing from outside."""
+"""Turns a folder's `page.html.jinja`, style sheets and scripts into one file that needs nothing from outside."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -20,9 +20,9 @@ def render(folder: Path, context: Mapping[str, Any], filters: Mapping[str, Calla
         lstrip_blocks=True,
     )
     environment.filters.update(filters)
-    inlined = {kind: Markup(_text(_LOOK / f"look.{kind}") + _text(folder / f"page.{kind}")) for kind in ("css", "js")}
+    inlined = {kind: Markup(_texts(_LOOK, kind) + _texts(folder, kind)) for kind in ("css", "js")}
     return environment.get_template("page.html.jinja").render(**context, **inlined)
 
 
-def _text(path: Path) -> str:
-    return path.read_text(encoding="utf-8")
+def _texts(folder: Path, kind: str) -> str:
+    return "".join(file.read_text(encoding="utf-8") for file in sorted(folder.glob(f"*.{kind}")))

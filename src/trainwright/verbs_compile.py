@@ -13,13 +13,13 @@ import msgspec
 from trainwright.compiler.pipeline import Compiled, compile_spec
 from trainwright.spec.codes import CODES
 from trainwright.spec.diagnostics import Diagnostic, has_errors
-from trainwright.spec.load import Loaded, load
+from trainwright.spec.load import Loaded, load, load_members
 from trainwright.spec.plan import PhaseStage, Plan, decode
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-EXIT_OK, EXIT_INVALID, EXIT_INFEASIBLE, EXIT_WORK_TO_DO = 0, 2, 3, 10
+EXIT_OK, EXIT_FAILED, EXIT_INVALID, EXIT_INFEASIBLE, EXIT_WORK_TO_DO = 0, 1, 2, 3, 10
 
 
 @dataclass(frozen=True)
@@ -56,13 +56,18 @@ def init(arguments: argparse.Namespace) -> int:
 
 def check(arguments: argparse.Namespace) -> int:
     """Every mistake was told; the exit code says whether there is one."""
+    members = _members(arguments)
+    if members:
+        from trainwright import verbs_sweep
+
+        return verbs_sweep.check(members, arguments)
     loaded, compiled = _compile(arguments.spec, arguments)
     form = arguments.format or ("json" if arguments.json else "text")
     tell(compiled.diagnostics, loaded, arguments, form=form)
     if form == "text" and not arguments.quiet and compiled.plan is not None:
         plan = compiled.plan
         print(f"{arguments.spec}: no mistake in {len(plan.stages)} stages, {plan_size(plan)}")
-    return _exit_code(compiled.diagnostics)
+    return exit_code(compiled.diagnostics)
 
 
 def show(arguments: argparse.Namespace) -> int:
@@ -74,7 +79,7 @@ def show(arguments: argparse.Namespace) -> int:
         if no_such_stage(plan, arguments):
             return EXIT_INVALID
         show_plan(plan, arguments.runs / plan.name, arguments)
-        return EXIT_OK
+        return EXIT_OK if html_written(plan, arguments) else EXIT_FAILED
     if arguments.stage or arguments.html:
         fail(f"{arguments.file} is a spec; `trainwright plan {arguments.file}` shows its stages")
         return EXIT_INVALID
@@ -106,12 +111,22 @@ def plan(arguments: argparse.Namespace) -> int:
     """The plan was shown, and written if a file was named."""
     from trainwright.compiler.emit import emit
 
+    # What shows one plan in depth needs one: `load` asks for `--only`.
+    members = [] if arguments.stage or arguments.html or arguments.trace_memory else _members(arguments)
+    if members:
+        from trainwright import verbs_sweep
+
+        return verbs_sweep.plan(members, arguments)
     folder = arguments.output.parent if arguments.output else None
     compiled, code = compile_or_report(arguments.spec, arguments, plan_folder=folder)
     if compiled is None or compiled.plan is None:
         return code
     if no_such_stage(compiled.plan, arguments):
         return EXIT_INVALID
+    if arguments.trace_memory:
+        from trainwright.verbs_trace import trace_memory
+
+        return trace_memory(compiled.plan, arguments)
     work = show_plan(compiled.plan, arguments.runs / compiled.plan.name, arguments)
     if arguments.output:
         data = emit(compiled.plan)
@@ -119,6 +134,8 @@ def plan(arguments: argparse.Namespace) -> int:
         arguments.output.write_bytes(data)
         if not arguments.json and not arguments.quiet:
             print(f"wrote {arguments.output}; next: trainwright run {arguments.output}")
+    if not html_written(compiled.plan, arguments):
+        return EXIT_FAILED
     return EXIT_WORK_TO_DO if arguments.detailed_exitcode and work else EXIT_OK
 
 
@@ -192,7 +209,7 @@ def compile_or_report(
     loaded, compiled = _compile(spec, arguments, plan_folder=plan_folder)
     tell(compiled.diagnostics, loaded, arguments)
     if compiled.plan is None:
-        return None, _exit_code(compiled.diagnostics)
+        return None, exit_code(compiled.diagnostics)
     return Compilation(loaded, compiled.plan), EXIT_OK
 
 
@@ -213,6 +230,23 @@ def show_plan(made: Plan, run_folder: Path, arguments: argparse.Namespace) -> bo
     elif not arguments.quiet:
         present_plan(made, verdicts, console(arguments), verbose=arguments.verbose)
     return any(verdict.action != "reuse" for verdict in verdicts)
+
+
+def html_written(made: Plan, arguments: argparse.Namespace) -> bool:
+    """The plan's page is written if one was asked for; False, and told, if that cannot be."""
+    if arguments.html is None:
+        return True
+    from trainwright.compiler.page.write import write_page
+    from trainwright.compiler.review import review
+
+    try:
+        write_page(made, review(made, arguments.runs / made.name), arguments.html)
+    except OSError as error:
+        fail(f"cannot write {arguments.html}: {error.strerror}")
+        return False
+    if not arguments.json and not arguments.quiet:
+        print(f"wrote {arguments.html}")
+    return True
 
 
 def no_such_stage(made: Plan, arguments: argparse.Namespace) -> bool:
@@ -259,11 +293,27 @@ def plan_size(made: Plan) -> str:
     return f"{phases[0].model.parameters:,} parameters, {rounded(tokens)} tokens in {len(phases)} phases"
 
 
+def exit_code(diagnostics: list[Diagnostic]) -> int:
+    """0 without an error, 3 if all are about what fits, else 2."""
+    if not has_errors(diagnostics):
+        return EXIT_OK
+    errors = [diagnostic for diagnostic in diagnostics if diagnostic.severity == "error"]
+    return EXIT_INFEASIBLE if all(CODES[error.code].infeasible for error in errors) else EXIT_INVALID
+
+
 # --- private ---------------------------------------------------------------------------------------------------------
 
 
 def _load(path: Path, arguments: argparse.Namespace) -> Loaded:
-    return load(path, arguments.sets, os.environ)
+    return load(path, arguments.sets, os.environ, arguments.only)
+
+
+def _members(arguments: argparse.Namespace) -> list[Loaded]:
+    """The members of the sweep that the spec is; none if it is none, or one of them was chosen."""
+    if arguments.only is not None:
+        return []
+    members = load_members(arguments.spec, arguments.sets, os.environ)
+    return members if members[0].member else []
 
 
 def _compile(path: Path, arguments: argparse.Namespace, *, plan_folder: Path | None = None) -> tuple[Loaded, Compiled]:
@@ -283,10 +333,3 @@ def _plan_from(path: Path, arguments: argparse.Namespace) -> tuple[Plan | None, 
     except msgspec.DecodeError as error:
         fail(f"{path} is not a plan of this version: {error}")
     return None, EXIT_INVALID
-
-
-def _exit_code(diagnostics: list[Diagnostic]) -> int:
-    if not has_errors(diagnostics):
-        return EXIT_OK
-    errors = [diagnostic for diagnostic in diagnostics if diagnostic.severity == "error"]
-    return EXIT_INFEASIBLE if all(CODES[error.code].infeasible for error in errors) else EXIT_INVALID

@@ -1,0 +1,144 @@
+"""What the page of a plan shows, section by section."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from trainwright.compiler.draw import describe
+from trainwright.compiler.figures import rounded
+from trainwright.compiler.page.phase import PhaseView, phase_view
+from trainwright.compiler.present.facts import Range, axes, cluster, estimate_of, fullest_of, phases_of, totals
+from trainwright.compiler.present.plan import answers, closing
+from trainwright.compiler.present.tables import interval, number, percent, seconds
+from trainwright.compiler.review import Verdict
+from trainwright.spec.look.graph import Node, draw_graph
+from trainwright.spec.plan import Estimate, PhaseStage, Plan
+
+WIDE, NARROW = 1100, 360
+SIGNS = {"run": "▸", "resume": "↻", "reuse": "✓"}
+
+
+@dataclass(frozen=True)
+class StageRow:
+    """A stage in the table under the graph."""
+
+    name: str
+    kind: str
+    does: str
+    action: str
+    reason: str
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class CostRow:
+    """A phase, or all of them, in figures; each `_range` is the interval in words, empty if there is none."""
+
+    name: str
+    layout: str
+    step: str
+    step_range: str
+    tokens_per_s: str
+    mfu: str
+    memory: str
+    time: str
+    time_range: str
+    gpu_hours: str
+    energy: str
+    cost: str
+    cost_range: str
+
+
+def context(plan: Plan, verdicts: Sequence[Verdict]) -> dict[str, Any]:
+    """All names that the template uses."""
+    said = {verdict.stage: verdict for verdict in verdicts}
+    nodes = [_node(stage.name, stage.needs, said[stage.name], describe(stage)) for stage in plan.stages]
+    views: list[PhaseView] = [phase_view(phase, estimate_of(plan, phase.name)) for phase in phases_of(plan)]
+    return {
+        "plan": plan,
+        "headline": _headline(plan),
+        "answers": answers(plan),
+        "blocking": [notice for notice in plan.notices if notice.blocks],
+        "notes": [notice for notice in plan.notices if not notice.blocks],
+        "signs": SIGNS,
+        "graph": [draw_graph(nodes, WIDE, "wide", down=False), draw_graph(nodes, NARROW, "narrow", down=True)],
+        "stages": [
+            StageRow(
+                name=stage.name,
+                kind=str(stage.__struct_config__.tag),
+                does=describe(stage),
+                action=said[stage.name].action,
+                reason=said[stage.name].reason,
+                fingerprint=stage.fingerprint,
+            )
+            for stage in plan.stages
+        ],
+        "closing": closing(verdicts),
+        "phases": views,
+        "costs": [*(_cost(phase, estimate_of(plan, phase.name)) for phase in phases_of(plan)), *_total(plan)],
+    }
+
+
+def _headline(plan: Plan) -> str:
+    phases = phases_of(plan)
+    tokens = rounded(sum(phase.tokens for phase in phases))
+    model = phases[0].model
+    several = "" if len(phases) == 1 else "s"
+    return (
+        f"{model.parameters:,} parameters · {tokens} tokens in {len(phases)} phase{several} · {phases[0].precision} · "
+        f"{cluster(plan.hardware)}"
+    )
+
+
+def _node(name: str, needs: tuple[str, ...], verdict: Verdict, does: str) -> Node:
+    below = f"{SIGNS[verdict.action]} {verdict.action}"
+    title = f"{name}: {does}; {verdict.action}, {verdict.reason}"
+    return Node(name=name, needs=needs, state=verdict.action, title=title, below=below)
+
+
+def _cost(phase: PhaseStage, estimate: Estimate) -> CostRow:
+    step = estimate.step
+    return CostRow(
+        name=phase.name,
+        layout=axes(phase.layout),
+        step=seconds(estimate.step_time_s),
+        step_range=interval(seconds, step.low_s, step.high_s) if step else "",
+        tokens_per_s=number(estimate.tokens_per_s),
+        mfu=percent(estimate.mfu),
+        memory=percent(fullest_of(estimate).share),
+        time=seconds(estimate.duration_s),
+        time_range=interval(seconds, estimate.duration_low_s, estimate.duration_high_s),
+        gpu_hours=number(estimate.gpu_hours),
+        energy=number(estimate.energy_kwh),
+        cost=number(estimate.cost),
+        cost_range=interval(number, estimate.cost_low, estimate.cost_high),
+    )
+
+
+def _total(plan: Plan) -> list[CostRow]:
+    """The last row; none if there is one phase or a time is not known."""
+    whole = totals(plan)
+    if whole.duration_s is None or len(plan.estimates) == 1:
+        return []
+    cost = whole.cost
+    return [
+        CostRow(
+            name="all",
+            layout="",
+            step="",
+            step_range="",
+            tokens_per_s="",
+            mfu="",
+            memory="",
+            time=seconds(whole.duration_s.value),
+            time_range=_between(seconds, whole.duration_s),
+            gpu_hours=number(whole.gpu_hours),
+            energy=number(whole.energy_kwh),
+            cost=number(cost.value if cost else None),
+            cost_range=_between(number, cost) if cost else "",
+        )
+    ]
+
+
+def _between(show: Any, values: Range) -> str:
+    return interval(show, values.low, values.high)
