@@ -45,7 +45,7 @@ class SizedTopology(Topology, kw_only=True, frozen=True):
     pipeline: int = 1
     virtual_pipeline: int = 1
     context: int = 1
-    zero: Literal[0, 1] = 1
+    zero: Literal[0, 1, 2, 3] = 1
     zero_group: int | None = None
     recompute: Literal["none", "selective", "full"] = "none"
 
@@ -106,8 +106,14 @@ class Draft:
 
     def topology_path(self, phase: int, key: str) -> KeyPath:
         """Where a phase's topology takes this value from: its own table or the spec's."""
+        if key == "context" and self._written(phase, "tensor_mode") == "isp":
+            key = "tensor"  # what InternEvo's tensor ranks split is the sequence
         own = getattr(self.spec.phases[phase].topology, key) is not None
         return ("phases", phase, "topology", key) if own else ("topology", key)
+
+    def _written(self, phase: int, key: str) -> object:
+        own = getattr(self.spec.phases[phase].topology, key)
+        return getattr(self.spec.topology, key) if own is None else own
 
 
 def _nothing(draft: Draft) -> tuple[str, ...]:

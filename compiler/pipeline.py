@@ -8,6 +8,7 @@ from trainwright.compiler.emit import build_plan
 from trainwright.compiler.passes.check_batches import CHECK_BATCHES
 from trainwright.compiler.passes.check_budget import CHECK_BUDGET
 from trainwright.compiler.passes.check_hardware import CHECK_HARDWARE
+from trainwright.compiler.passes.check_layout_options import CHECK_LAYOUT_OPTIONS
 from trainwright.compiler.passes.check_layouts import CHECK_LAYOUTS
 from trainwright.compiler.passes.check_memory import CHECK_MEMORY
 from trainwright.compiler.passes.check_mixture_names import CHECK_MIXTURE_NAMES
@@ -65,6 +66,7 @@ PASSES: tuple[Pass | Check, ...] = (
     CHECK_WORLD,
     RESOLVE_DATA_AXIS,
     CHECK_LAYOUTS,
+    CHECK_LAYOUT_OPTIONS,
     CHECK_BATCHES,
     RESOLVE_LAYOUTS,
     CHECK_SOURCES,

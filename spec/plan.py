@@ -64,6 +64,12 @@ class Layout(Part, kw_only=True, frozen=True):
     micro_batches: int  # per data-parallel rank and step
     recompute: Literal["none", "selective", "full"]
     schedule: Literal["1f1b", "interleaved"]
+    recompute_modules: tuple[Literal["core_attention", "norm", "activation", "mlp"], ...] = ()  # of `selective`
+    recompute_layers: int | None = None  # of `full`: of each chunk, the first so many; None: all
+    offload: tuple[Literal["optimizer", "activations"], ...] = ()
+    weight: int = 1  # ranks that cut each weight
+    keep_gathered: bool = False  # sequence parallelism keeps gathered inputs, rather than gather them again
+    context_exchange: Literal["ring", "all_to_all"] = "ring"
 
     @property
     def world_size(self) -> int:
@@ -300,9 +306,12 @@ class Goodput(Part, kw_only=True, frozen=True):
 
     share: float  # of wall time that trains steps which are not lost
     failures: float  # expected in the phase
-    save_s: float  # of training time that one checkpoint takes
-    checkpoint_interval_s: float  # as the spec has it
-    best_interval_s: float  # Young 1974, Daly 2006: sqrt(2 * save * time between failures)
+    between_failures_s: float  # on average, of all the phase's devices together
+    save_s: float  # that training stands still for one checkpoint
+    checkpoint_bytes: int
+    checkpoint_interval_s: float  # of training, as the spec has it
+    best_interval_s: float  # Daly 2006; about sqrt(2 * save * time between failures)
+    best_share: float  # what `share` would be with it
 
 
 class Estimate(Part, kw_only=True, frozen=True):

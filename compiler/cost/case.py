@@ -72,6 +72,8 @@ class Case:
     recompute: Literal["none", "selective", "full"] = "none"
     recompute_modules: tuple[RecomputeModule, ...] = ("core_attention",)  # what `selective` drops
     recompute_layers: int | None = None  # with `full`: of each chunk, the first so many layers; None: all
+    keep_gathered: Number = False  # sequence parallelism keeps gathered inputs for the backward pass
+    context_exchange: Literal["ring", "all_to_all"] = "ring"  # how context ranks attend to each other's tokens
     weight: Number = 1  # ranks over which weights are cut and gathered layer by layer (InternEvo's weight parallel)
     offload_optimizer: float = 0.0  # share of the optimizer's state that lives in host memory
     offload_activations: float = 0.0
@@ -117,6 +119,13 @@ class Case:
             micro_batches=layout.micro_batches,
             schedule=layout.schedule,
             recompute=layout.recompute,
+            recompute_modules=layout.recompute_modules or ("core_attention",),
+            recompute_layers=layout.recompute_layers,
+            keep_gathered=layout.keep_gathered,
+            context_exchange=layout.context_exchange,
+            weight=layout.weight,
+            offload_optimizer=1.0 * ("optimizer" in layout.offload),
+            offload_activations=1.0 * ("activations" in layout.offload),
             gpus_per_node=stage.placement.ranks_per_node,
         )
 

@@ -174,14 +174,15 @@ def saved_by_layer(case: Case, profile: MemoryProfile) -> dict[str, Number]:
     query = model.heads * model.head_size / case.tensor
     key = model.kv_heads * model.head_size / case.tensor
     ffn = model.ffn_size / case.tensor
+    exchanges = (case.context > 1) * (case.context_exchange == "all_to_all")
     per_token = {
         "norm inputs": profile.norm_input * element * hidden,
         "norm statistics": profile.norm_statistics_bytes * hidden / model.hidden_size,
-        "inputs of qkv and MLP": profile.norm_output * factor * hidden,
+        "inputs of qkv and MLP": profile.norm_output * factor * where(case.keep_gathered, model.hidden_size, hidden),
         "queries, keys, values": profile.qkv * element * (query + 2 * key),
         "rotated queries": profile.rotated * element * query,
         "rotated keys": profile.rotated * element * key,
-        "exchanged queries": profile.exchanged * element * query * (case.context > 1),
+        "exchanged attention output": profile.exchanged * element * query * exchanges,
         "attention output": profile.attention_output * element * query,
         "gate and up": profile.gate_up * element * ffn * (2 if model.gated else 1),
         "activation product": profile.product * factor * ffn,

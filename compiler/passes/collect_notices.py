@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from trainwright.compiler.draft import Draft, Pass
 from trainwright.spec.files import is_remote
-from trainwright.spec.plan import Notice
+from trainwright.spec.plan import Layout, Notice
 from trainwright.spec.spec import TopologyOverride
 
 
@@ -83,9 +83,34 @@ def _layouts(draft: Draft) -> Iterator[Notice]:
         if layout.context > 1:
             message = "attention over context-parallel ranks is not built yet"
             yield Notice(key=_key(index, own, "context"), message=message, blocks=True)
+        for key, message in _not_built(layout):
+            yield Notice(key=_key(index, own, key), message=message, blocks=True)
         if layout.zero and layout.zero_group != layout.data:
             message = "sharding inside groups smaller than the data axis is not built yet"
             yield Notice(key=_key(index, own, "zero_group"), message=message, blocks=True)
+
+
+# Of `recompute_modules`: what the runtime hands to Megatron-core.
+_EXECUTED_MODULES = frozenset({"core_attention"})
+
+
+def _not_built(layout: Layout) -> Iterator[tuple[str, str]]:
+    """Key and message of what is planned and priced, but not executed."""
+    if layout.zero >= 2:
+        shared = "gradients" if layout.zero == 2 else "weights"
+        yield "zero", f"sharding {shared} over the data axis is not built yet"
+    if layout.weight > 1:
+        yield "weight", "weight parallelism is not built yet"
+    if layout.keep_gathered:
+        message = "keeping gathered inputs is not built: `fsp` gathers them again, which takes less memory"
+        yield "tensor_mode", message
+    if layout.offload:
+        yield "offload", f"keeping {' and '.join(layout.offload)} in the host's memory is not built yet"
+    modules = [module for module in layout.recompute_modules if module not in _EXECUTED_MODULES]
+    if modules:
+        yield "recompute_modules", f"making {' and '.join(modules)} again is not built yet"
+    if layout.recompute_layers is not None:
+        yield "recompute_layers", "making some of a chunk's layers again is not built yet"
 
 
 def _key(index: int, own: TopologyOverride, key: str) -> str:

@@ -1,4 +1,6 @@
-"""Each phase's topology: the spec's, with what the phase itself states in its place."""
+"""Each phase's topology: the spec's, with what the phase itself states in its place, in our own words."""
+
+from typing import Any
 
 import msgspec
 
@@ -19,7 +21,19 @@ def merge_topologies(draft: Draft) -> None:
 
 def _merged(topology: Topology, phase: Phase) -> Topology:
     own = msgspec.structs.asdict(phase.topology)
-    return msgspec.structs.replace(topology, **{key: value for key, value in own.items() if value is not None})
+    merged = msgspec.structs.replace(topology, **{key: value for key, value in own.items() if value is not None})
+    return msgspec.structs.replace(merged, **_in_our_words(merged))
+
+
+def _in_our_words(topology: Topology) -> dict[str, Any]:
+    """What InternEvo's `tensor.mode` means: see docs/internevo.md. `check_layout_options` finds contradictions."""
+    if topology.tensor_mode == "isp":  # its tensor ranks hold whole weights and split the sequence
+        return {"tensor": 1, "context": topology.tensor}
+    if topology.tensor_mode == "mtp":
+        return {"sequence_parallel": False}
+    if topology.tensor_mode in ("msp", "fsp") and topology.tensor != 1 and topology.sequence_parallel == "auto":
+        return {"sequence_parallel": True}
+    return {}
 
 
 def _opened(draft: Draft, index: int, topology: Topology) -> Topology:

@@ -1,8 +1,9 @@
 """Each phase's layout, with nothing left to choose."""
 
 from trainwright.compiler.batching import choose_micro_batch
-from trainwright.compiler.draft import Draft, Pass
+from trainwright.compiler.draft import Draft, Pass, SizedTopology
 from trainwright.spec.plan import Layout
+from trainwright.spec.spec import RecomputeModule
 
 
 def resolve_layouts(draft: Draft) -> None:
@@ -33,12 +34,32 @@ def _layout(draft: Draft, index: int) -> Layout:
         micro_batch=micro_batch,
         micro_batches=per_rank // micro_batch,
         recompute=topology.recompute,
+        recompute_modules=_modules(topology),
+        recompute_layers=topology.recompute_layers,
+        offload=topology.offload,
+        weight=topology.weight,
+        keep_gathered=topology.tensor_mode == "msp",
+        context_exchange="all_to_all" if topology.tensor_mode == "isp" else "ring",
         schedule="interleaved" if topology.virtual_pipeline > 1 else "1f1b",  # check_layouts: as written, if written
     )
 
 
+def _modules(topology: SizedTopology) -> tuple[RecomputeModule, ...]:
+    if topology.recompute != "selective":
+        return ()
+    return topology.recompute_modules or ("core_attention",)
+
+
 RESOLVE_LAYOUTS = Pass(
     resolve_layouts,
-    needs=("spec.phases", "courses", "topologies", "data_ranks", "layouts fit the model", "batches are whole"),
+    needs=(
+        "spec.phases",
+        "courses",
+        "topologies",
+        "data_ranks",
+        "layouts fit the model",
+        "layout options are sound",
+        "batches are whole",
+    ),
     gives=("layouts",),
 )
