@@ -7,7 +7,7 @@ different tensors. So what differs is data, and the formulas are shared.
 import tomllib
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta, Struct
@@ -55,7 +55,36 @@ class MemoryProfile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class TimeProfile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How exchanges and computation overlap, and what an operation costs beyond its work."""
+    """How exchanges and computation overlap, and what an operation costs beyond its work.
+
+    An overlap is the share of the computation beside an exchange under which the exchange can hide.
+    """
+
+    # Kernels between the products.
+    traffic: Annotated[float, Meta(description="Bytes moved, over those of kernels fused as far as they can be.")] = 1
+    forward_kernels: Annotated[float, Meta(description="Of one layer.")] = 16
+    backward_kernels: Annotated[float, Meta(description="Of one layer.")] = 28
+    dispatch_s: Annotated[float, Meta(description="The host's time for one kernel.")] = 6e-6
+    accumulate_bytes: Annotated[float, Meta(description="Moved per parameter as a gradient is added up.")] = 8
+    fp8_traffic: Annotated[float, Meta(description="Bytes per element of a product's input that is cast.")] = 5
+    # Exchanges.
+    reduce_bytes: Annotated[float, Meta(description="Of a gradient on the wire.")] = 4
+    bucket_bytes: Annotated[float, Meta(description="Of one exchange of gradients or weights.")] = 1e9
+    reduce_overlap: Annotated[float, Meta(description="Of the last backward pass.")] = 0.0
+    gather_overlap: Annotated[float, Meta(description="Of the next step's first forward pass.")] = 0.0
+    gather_by: Annotated[
+        Literal["all-gather", "broadcast"], Meta(description="broadcast: one after another from each rank.")
+    ] = "all-gather"
+    tensor_forward_overlap: Annotated[float, Meta(description="Of the products beside it.")] = 0.0
+    tensor_backward_overlap: float = 0.0
+    context_by: Literal["ring", "all-gather", "all-to-all"] = "ring"
+    context_overlap: Annotated[float, Meta(description="Of attention.")] = 0.0
+    weight_overlap: Annotated[float, Meta(description="ZeRO-3, weight parallelism: of a layer's computation.")] = 0.8
+    pipeline_overlap: Annotated[bool, Meta(description="Transfers hold up only who waits for them.")] = False
+    # The step.
+    optimizer_bytes: Annotated[float, Meta(description="Moved per parameter of a shard.")] = 40
+    step_s: Annotated[float, Meta(description="Of the host, once a step.")] = 0.02
+    micro_batch_s: Annotated[float, Meta(description="Of the host, once a micro-batch.")] = 0.001
 
 
 class Framework(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -8,7 +8,6 @@ import pytest
 from trainwright.compiler.cost.case import Case, ModelShape, even_part
 from trainwright.compiler.cost.flops import model_flops_per_token, recomputed_flops_per_token
 from trainwright.compiler.cost.parameters import count_parameters, part_parameters
-from trainwright.compiler.cost.time import bubble, step_time_s
 from trainwright.compiler.passes.place_stages import model_chunks
 from trainwright.spec.plan import Layout, ModelPlan
 
@@ -110,10 +109,3 @@ def test_interleaved_chunks_are_megatrons() -> None:
     ]
     assert [each.embedding for each in chunks] == [True, False, False, False]
     assert [each.head for each in chunks] == [False, False, False, True]
-
-
-def test_a_bubble_lengthens_the_step_and_virtual_chunks_shorten_it() -> None:
-    plain, chunked = layout(pipeline=4, micro_batches=8), layout(pipeline=4, virtual_pipeline=2, micro_batches=8)
-    assert (bubble(plain), bubble(chunked)) == (3 / 8, 3 / 16)
-    times = [step_time_s(MIDDLE, each, 4096, 1 << 20, "a100-80gb", 312e12) for each in (plain, chunked)]
-    assert times[0] / times[1] == pytest.approx((11 / 8) / (19 / 16))
