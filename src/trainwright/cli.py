@@ -57,6 +57,7 @@ def _parser() -> argparse.ArgumentParser:
     settable.add_argument(
         "--runs", type=Path, default=Path("runs"), metavar="DIR", help="where runs live (default: runs)"
     )
+    settable.add_argument("--only", metavar="MEMBER", help="one member of a sweep, by its name or index")
 
     looking = argparse.ArgumentParser(add_help=False)
     looking.add_argument("--stage", metavar="NAME", help="one stage in depth: its layout, memory, time, schedule")
@@ -88,6 +89,9 @@ def _parser() -> argparse.ArgumentParser:
     plan.add_argument("spec", type=Path)
     plan.add_argument("-o", "--output", type=Path, metavar="FILE", help="write the plan here")
     plan.add_argument("--detailed-exitcode", action="store_true", help="10 if there is work to do")
+    plan.add_argument("--trace-memory", action="store_true",
+                      help="count what the real training step allocates (needs [train], not a GPU)")  # fmt: skip
+    plan.add_argument("--rank", type=int, metavar="R", help="trace this rank only (default: one of each pipeline rank)")
 
     diff = verb(
         "diff",
@@ -130,6 +134,14 @@ def _parser() -> argparse.ArgumentParser:
     sample.add_argument("--temperature", type=float, default=0.8, help="0 is greedy")
     sample.add_argument("--top-p", type=float, default=0.9)
     sample.add_argument("--seed", type=int, default=0)
+
+    calibrate = verb("calibrate", "verbs_run:calibrate", "measure this machine, and write a hardware file of it")
+    calibrate.add_argument("-o", "--output", type=Path, metavar="FILE", default=Path("hardware/local.toml"),
+                           help="the file (default: hardware/local.toml, found by `gpu = \"local\"`)")  # fmt: skip
+    calibrate.add_argument("--quick", action="store_true", help="fewer sizes: under 20 seconds")
+    calibrate.add_argument("--from", dest="run", type=Path, metavar="RUN",
+                           help="improve the file by what this run's steps took, in place of measuring")  # fmt: skip
+    calibrate.add_argument("-y", "--yes", action="store_true", help="write over an existing file without asking")
 
     verb("doctor", "verbs_run:doctor", "this machine: devices, memory, versions")
     return parser
