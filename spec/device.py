@@ -1,10 +1,12 @@
 """What a device can do, from a TOML file: memory, peaks, the share of them that is reached, and links.
 
 Files shipped lie in `hardware/`; each figure has its source there. A user adds a device with a file of the same keys:
-`[cluster] gpu = "my-card"` finds `hardware/my-card.toml` beside the spec before the shipped ones, and a name that
-ends in `.toml` is a path relative to the spec.
+`[cluster] gpu = "my-card"` finds `hardware/my-card.toml` beside the spec, then in the user's own folder
+(`~/.config/trainwright/hardware`), before the shipped ones, and a name that ends in `.toml` is a path relative to the
+spec. `trainwright calibrate` writes such a file for the machine it runs on: `local`.
 """
 
+import os
 import tomllib
 from itertools import pairwise
 from pathlib import Path
@@ -64,6 +66,17 @@ class Links(Struct, frozen=True, forbid_unknown_fields=True):
     domain: Annotated[int, Meta(ge=1)] | None = None
 
 
+class Measured(Struct, frozen=True, forbid_unknown_fields=True):
+    """What the figures of a file that `trainwright calibrate` wrote were measured on."""
+
+    date: str
+    machine: str
+    precision: Annotated[str, Meta(description="That the curves were measured in.")]
+    threads: Annotated[int, Meta(description="Of the measuring process.")]
+    versions: dict[str, str]
+    run: Annotated[str | None, Meta(description="Whose steps adjusted the curves.")] = None
+
+
 class HardwareFile(Struct, frozen=True, forbid_unknown_fields=True):
     """One kind of device. `None`: not a constant of the kind, so that nothing is derived from it."""
 
@@ -76,6 +89,10 @@ class HardwareFile(Struct, frozen=True, forbid_unknown_fields=True):
     peak_flops: Peak = Peak()
     efficiency: Efficiency = Efficiency()
     links: Links = Links()
+    measured: Measured | None = None
+    residual: Annotated[
+        dict[str, Positive], Meta(description="Phase -> measured / planned step time: what the figures do not explain.")
+    ] = {}
 
     def peak(self, precision: str) -> float | None:
         """FLOP/s of dense products in a precision; fp16 runs on bf16's units unless the file says otherwise."""
@@ -84,9 +101,8 @@ class HardwareFile(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def known_hardware(root: Path | None = None) -> list[str]:
-    """The names that `[cluster] gpu` knows, sorted; with those in `hardware/` beside the spec that lies in `root`."""
-    folders = [_FOLDER] if root is None else [_FOLDER, root / "hardware"]
-    return sorted({file.stem for folder in folders for file in folder.glob("*.toml")})
+    """The names that `[cluster] gpu` knows, sorted: those shipped, and for a spec in `root` its own and the user's."""
+    return sorted({file.stem for folder in _folders(root) for file in folder.glob("*.toml")})
 
 
 def hardware_path(name: str, root: Path | None = None) -> Path | None:
@@ -96,8 +112,18 @@ def hardware_path(name: str, root: Path | None = None) -> Path | None:
     elif name not in known_hardware(root):  # so that no name leaves the folders
         return None
     else:
-        candidates = ([root / "hardware" / f"{name}.toml"] if root else []) + [_FOLDER / f"{name}.toml"]
+        candidates = [folder / f"{name}.toml" for folder in _folders(root)]
     return next((path for path in candidates if path.is_file()), None)
+
+
+def user_folder() -> Path:
+    """Where a user keeps hardware files for all specs."""
+    return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "trainwright" / "hardware"
+
+
+def _folders(root: Path | None) -> list[Path]:
+    """Where files are looked for, the first one first; the shipped ones alone without a spec."""
+    return [_FOLDER] if root is None else [root / "hardware", user_folder(), _FOLDER]
 
 
 def is_shipped(path: Path) -> bool:
