@@ -21,7 +21,7 @@ Count = Annotated[int, _quantity("count", 1, 'A positive count, such as 4096 or 
 Tokens = Annotated[int, _quantity("tokens", 1, 'A number of tokens, such as "2.34T" or "4Mi" (= 2^22).')]
 Bytes = Annotated[int, _quantity("bytes", 0, 'A size, such as "80GiB".')]
 Seconds = Annotated[float, _quantity("seconds", 0.0, 'A duration, such as "30min" or "40d".')]
-BytesPerSecond = Annotated[float, _quantity("bandwidth", 0.0, 'A bandwidth, such as "200Gb/s" or "300GB/s".')]
+BytesPerSecond = Annotated[float, _quantity("bandwidth", 1.0, 'A bandwidth, such as "200Gb/s" or "300GB/s".')]
 Interval = Annotated[
     str,
     Meta(

@@ -132,7 +132,10 @@ def canonical_interval(value: int | str) -> str:
 
 def canonical_gpu_hours(value: int | float | str) -> str:
     """ "50000 gpu-hours". Raises UnitError."""
-    return f"{_shortest(float(quantity(value, 'gpu-hours')))} gpu-hours"
+    hours = quantity(value, "gpu-hours")
+    if hours <= 0:
+        raise OutOfRangeError(f"`{value}` is no work between failures: it must be positive")
+    return f"{_shortest(float(hours))} gpu-hours"
 
 
 def format_count(count: int) -> str:

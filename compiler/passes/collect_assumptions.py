@@ -10,7 +10,19 @@ from trainwright.compiler.chain import owner_of
 from trainwright.compiler.draft import SECTIONS, Draft, Pass
 from trainwright.spec.diagnostics import display
 from trainwright.spec.plan import Assumption
-from trainwright.spec.spec import Cluster, Data, Kernels, Model, Optimizer, Run, Table, Topology, TrainTokenizer
+from trainwright.spec.spec import (
+    Cluster,
+    Data,
+    Failures,
+    Kernels,
+    Model,
+    Optimizer,
+    Run,
+    Storage,
+    Table,
+    Topology,
+    TrainTokenizer,
+)
 
 OURS = "ours"
 # Of these tables each default matters to the result or its cost; the rest is off unless somebody writes it.
@@ -20,6 +32,8 @@ _TABLES: tuple[tuple[tuple[str, ...], type[Table]], ...] = (
     (("tokenizer", "train"), TrainTokenizer),
     (("data",), Data),
     (("cluster",), Cluster),
+    (("cluster", "failures"), Failures),
+    (("cluster", "storage"), Storage),
     (("topology",), Topology),
     (("optimizer",), Optimizer),
     (("kernels",), Kernels),
@@ -32,6 +46,8 @@ _PUBLISHED = {
     "model.norm_eps": "InternLM2's released configurations",
     "model.init_std": "InternLM2's released configurations",
     "run.seed": "InternEvo's default",
+    "cluster.failures.mean_time_between": "Llama 3 report, section 3.3.4: 419 failures of 16,384 GPUs in 54 days",
+    "cluster.pue": "LLaMA report (2302.13971), section 6",
 }
 
 

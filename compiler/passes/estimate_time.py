@@ -2,84 +2,82 @@
 
     duration = steps * seconds of a step / share of the time that is kept (goodput)
     energy   = GPU-hours * the device's power under load * the site's power over its devices' (PUE)
+    cost     = GPU-hours * price
 
-The device is taken to draw its full power all the time and its host is not counted (the convention of the LLaMA report,
-2302.13971, section 6), so low and high of energy follow those of the time alone.
+The device is taken to draw that power all the time and its host is not counted: the convention of the LLaMA report
+(2302.13971, section 6). Low and high follow from the step's.
 """
 
-from dataclasses import dataclass
+import msgspec
 
 from trainwright.compiler.cost.flops import model_flops_per_token, recomputed_flops_per_token
 from trainwright.compiler.cost.goodput import Reliability, goodput
 from trainwright.compiler.cost.time import phase_step_time
 from trainwright.compiler.draft import Draft, Pass
-from trainwright.spec.plan import Estimate, Goodput, PhaseStage, StepTime
+from trainwright.spec.plan import Estimate, PhaseStage
 from trainwright.spec.spec import Cluster
 from trainwright.spec.units import quantity
 
 
 def estimate_time(draft: Draft) -> None:
-    draft.estimates = tuple(_estimate(draft, stage) for stage in draft.graph if isinstance(stage, PhaseStage))
-
-
-@dataclass(frozen=True, slots=True)
-class _Totals:
-    """Of a whole phase."""
-
-    goodput: Goodput
-    duration_s: float
-    duration_low_s: float
-    duration_high_s: float
-
-    @classmethod
-    def of(cls, stage: PhaseStage, step: StepTime, cluster: Reliability) -> "_Totals":
-        kept = goodput(stage, step.time_s, cluster)
-        low, high = (goodput(stage, each, cluster).share for each in (step.low_s, step.high_s))
-        return cls(
-            goodput=kept,
-            duration_s=stage.steps * step.time_s / kept.share,
-            duration_low_s=stage.steps * step.low_s / low,
-            duration_high_s=stage.steps * step.high_s / high,
-        )
+    phases = [stage for stage in draft.graph if isinstance(stage, PhaseStage)]
+    peak = draft.hardware.peak_flops
+    draft.estimates = tuple(_estimate(draft, stage) if peak is None else _timed(draft, stage, peak) for stage in phases)
 
 
 def _estimate(draft: Draft, stage: PhaseStage) -> Estimate:
-    hardware = draft.hardware
+    """All that can be said without knowing how fast the device is."""
     flops_per_token = model_flops_per_token(stage.model, stage.sequence_length)
     recomputed = recomputed_flops_per_token(stage.model, stage.sequence_length, stage.layout.recompute)
-    ranks = stage.layout.world_size
-    step = totals = tokens_per_s = mfu = gpu_hours = energy_kwh = None
-    if hardware.peak_flops is not None:
-        step = phase_step_time(stage, hardware)
-        totals = _Totals.of(stage, step, _reliability(draft.spec.cluster))
-        tokens_per_s = stage.tokens_per_step / step.time_s
-        mfu = flops_per_token * tokens_per_s / (ranks * hardware.peak_flops)
-        gpu_hours = totals.duration_s * ranks / 3600
-        if hardware.figures.power_watts is not None:
-            energy_kwh = gpu_hours * hardware.figures.power_watts / 1000 * draft.spec.cluster.pue
-
-    def cost(duration_s: float | None) -> float | None:
-        price = hardware.price_per_gpu_hour
-        return None if duration_s is None or price is None else duration_s * ranks / 3600 * price
-
     return Estimate(
         stage=stage.name,
         model_flops_per_token=flops_per_token,
         hardware_flops_per_token=flops_per_token + recomputed,
         memory=draft.memory[stage.name],
-        capacity_bytes=hardware.memory_bytes,
+        capacity_bytes=draft.hardware.memory_bytes,
+        step=None,
+        tokens_per_s=None,
+        mfu=None,
+        goodput=None,
+        duration_s=None,
+        duration_low_s=None,
+        duration_high_s=None,
+        gpu_hours=None,
+        energy_kwh=None,
+        cost=None,
+        cost_low=None,
+        cost_high=None,
+    )
+
+
+def _timed(draft: Draft, stage: PhaseStage, peak_flops: float) -> Estimate:
+    hardware, cluster = draft.hardware, draft.spec.cluster
+    known, ranks = _estimate(draft, stage), stage.layout.world_size
+    step = phase_step_time(stage, hardware)
+    reliability = _reliability(cluster)
+    kept = goodput(stage, step.time_s, reliability)
+    tokens_per_s = stage.tokens_per_step / step.time_s
+    durations_s = [
+        stage.steps * step_s / goodput(stage, step_s, reliability).share
+        for step_s in (step.time_s, step.low_s, step.high_s)
+    ]
+    hours = [duration_s * ranks / 3600 for duration_s in durations_s]
+    power, price = hardware.figures.power_watts, hardware.price_per_gpu_hour
+    costs = [None if price is None else each * price for each in hours]
+    return msgspec.structs.replace(
+        known,
         step=step,
         tokens_per_s=tokens_per_s,
-        mfu=mfu,
-        goodput=totals and totals.goodput,
-        duration_s=totals and totals.duration_s,
-        duration_low_s=totals and totals.duration_low_s,
-        duration_high_s=totals and totals.duration_high_s,
-        gpu_hours=gpu_hours,
-        energy_kwh=energy_kwh,
-        cost=cost(totals and totals.duration_s),
-        cost_low=cost(totals and totals.duration_low_s),
-        cost_high=cost(totals and totals.duration_high_s),
+        mfu=known.model_flops_per_token * tokens_per_s / (ranks * peak_flops),
+        goodput=kept,
+        duration_s=durations_s[0],
+        duration_low_s=durations_s[1],
+        duration_high_s=durations_s[2],
+        gpu_hours=hours[0],
+        energy_kwh=None if power is None else hours[0] * power / 1000 * cluster.pue,
+        cost=costs[0],
+        cost_low=costs[1],
+        cost_high=costs[2],
     )
 
 
