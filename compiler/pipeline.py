@@ -39,8 +39,10 @@ from trainwright.compiler.passes.resolve_model import RESOLVE_MODEL
 from trainwright.compiler.passes.resolve_phases import RESOLVE_PHASES
 from trainwright.compiler.passes.search_layouts import SEARCH_LAYOUTS
 from trainwright.compiler.passes.size_topologies import SIZE_TOPOLOGIES
-from trainwright.compiler.search.question import Request
+from trainwright.compiler.search.ask import question_of
+from trainwright.compiler.search.question import Question, Request
 from trainwright.compiler.search.result import Search
+from trainwright.spec.device import HardwareFile
 from trainwright.spec.diagnostics import Diagnostic, has_errors, in_order
 from trainwright.spec.load import Loaded
 from trainwright.spec.plan import Plan
@@ -103,6 +105,17 @@ def compile_spec(loaded: Loaded, *, plan_folder: Path | None = None, request: Re
     diagnostics = in_order(loaded.diagnostics + run_passes(draft, PASSES), loaded.file)
     wrong = loaded.spec is None or has_errors(diagnostics)
     return Compiled(None if wrong else build_plan(draft), diagnostics, getattr(draft, "search", None))
+
+
+def questions_of(loaded: Loaded, request: Request) -> tuple[dict[int, Question], HardwareFile] | None:
+    """What each phase can ask of a search, and the device; None if mistakes are in the way."""
+    if loaded.spec is None:
+        return None
+    draft = Draft(loaded.spec, loaded, None, request)
+    if has_errors(run_passes(draft, PASSES[: PASSES.index(SEARCH_LAYOUTS)])):
+        return None
+    questions = {index: question_of(draft, index) for index in range(len(draft.open_topologies))}
+    return questions, draft.hardware.figures
 
 
 def run_passes(draft: Draft, passes: tuple[Pass | Check, ...]) -> list[Diagnostic]:

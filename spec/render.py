@@ -51,9 +51,9 @@ def _block(diagnostic: Diagnostic, sources: Mapping[str, str], painter: _Painter
     if diagnostic.span:
         lines += _excerpts(diagnostic.span, diagnostic.labels, sources, painter, style, margin)
     if diagnostic.help:
-        lines.append(
-            f"{margin} {painter.paint('=', _GUTTER)} {painter.paint('help', _BOLD)}: {_visible(diagnostic.help)}"
-        )
+        first, *others = (_visible(line) for line in diagnostic.help.split("\n"))
+        lines.append(f"{margin} {painter.paint('=', _GUTTER)} {painter.paint('help', _BOLD)}: {first}")
+        lines += [f"{margin}         {line}" for line in others]
     if diagnostic.members:
         shown = ", ".join(diagnostic.members[:_MOST_MEMBERS])
         more = len(diagnostic.members) - _MOST_MEMBERS

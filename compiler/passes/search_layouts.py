@@ -2,12 +2,13 @@
 
 from trainwright.compiler.chain import start_of
 from trainwright.compiler.draft import Draft, Pass
-from trainwright.compiler.search.question import Question, Request, is_open
+from trainwright.compiler.search.ask import question_of
+from trainwright.compiler.search.question import Request, is_open
 from trainwright.compiler.search.result import Search
 
 
 def search_layouts(draft: Draft) -> None:
-    questions = {index: question(draft, index) for index in _open_phases(draft)}
+    questions = {index: question_of(draft, index) for index in _open_phases(draft)}
     request = draft.request or Request()
     device = draft.hardware.figures if questions else None
     if device is None or device.peak(draft.spec.run.precision) is None:
@@ -15,26 +16,8 @@ def search_layouts(draft: Draft) -> None:
         return
     from trainwright.compiler.search.search import search  # numpy comes with it
 
-    phases = draft.spec.phases
-    starts = {index: start_of(phases, index) for index in questions}
+    starts = {index: start_of(draft.spec.phases, index) for index in questions}
     draft.search = search(questions, starts, device, request, draft.opened)
-
-
-def question(draft: Draft, index: int) -> Question:
-    """What a phase asks."""
-    cluster, course = draft.spec.cluster, draft.courses[index]
-    return Question(
-        phase=draft.spec.phases[index].name,
-        model=draft.model,
-        precision=draft.spec.run.precision,
-        sequence_length=draft.spec.phases[index].sequence_length,
-        sequences=course.sequences_per_step,
-        steps=course.steps,
-        topology=draft.open_topologies[index],
-        nodes=cluster.nodes,
-        gpus_per_node=cluster.gpus_per_node,
-        everything=draft.request is not None and draft.request.everything,
-    )
 
 
 def _open_phases(draft: Draft) -> list[int]:

@@ -1,9 +1,9 @@
 """One layout for each phase: the fastest, unless changing to it from the phase before costs more than it saves.
 
-A phase starts from another one's checkpoint. Ranks that hold the same part of the model read their own shards; under
-another mesh each reads from many, and the whole state goes through the storage once more:
+A phase starts from another one's checkpoint. Ranks that hold the same part of the model read what ranks like them
+wrote; under other axes the whole state goes through the storage once more:
 
-    reshard = parameters * (bytes of a weight and of its optimizer state) / (nodes * storage bandwidth of a node)
+    reshard = parameters * (bytes of a weight and of its optimizer state) / storage bandwidth of all nodes
 """
 
 from collections.abc import Mapping
@@ -11,15 +11,13 @@ from collections.abc import Mapping
 from trainwright.compiler.search.question import Question
 from trainwright.compiler.search.result import Candidate, Choice, PhaseSearch
 
-# What one node reads of a shared file system. Ours: about one 25 Gb/s link; object stores of clouds give as much.
-STORAGE_BYTES_PER_S = 3e9
-_STATE_BYTES = {"bf16": 14, "fp32": 12}  # weights, and the master weights and moments that are saved with them
+_STATE_BYTES = {"bf16": 2 + 12, "fp32": 4 + 8}  # weights; master weights and moments
 
 
 def reshard_s(question: Question) -> float:
-    """Seconds until every rank holds its part of a checkpoint that was written under another mesh."""
+    """Seconds until every rank holds its part of a checkpoint that was written under other axes."""
     state_bytes = question.model.parameters * _STATE_BYTES[question.precision]
-    return state_bytes / (question.nodes * STORAGE_BYTES_PER_S)
+    return state_bytes / question.storage_bytes_per_s
 
 
 def choose(phases: Mapping[int, PhaseSearch], starts: Mapping[int, int | None]) -> dict[int, Choice]:

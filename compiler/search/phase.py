@@ -63,10 +63,21 @@ def search_phase(question: Question, device: HardwareFile) -> PhaseSearch:
         legal=len(space),
         left_out=space.left_out,
         fit=len(fitting),
+        limit_bytes=limit if device.memory_bytes else None,
         best=_best_a_mesh(best),
         too_large=tuple(each for each in _best_a_mesh(too_large) if each.step.time_s < fastest),
         smallest=smallest,
     )
+
+
+def fastest_s(question: Question, device: HardwareFile) -> float | None:
+    """Seconds of the fastest step of all layouts that fit, by the closed form; None if none fits."""
+    import numpy as np
+
+    limit = TIGHT * device.memory_bytes if device.memory_bytes else np.inf
+    priced = _price(question, legal_layouts(question), device, limit)
+    times = priced.time[priced.peak <= limit]
+    return float(times.min()) if len(times) else None
 
 
 def _price(question: Question, space: Space, device: HardwareFile, limit: float) -> _Priced:

@@ -3,13 +3,13 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
 from trainwright.compiler.cost.case import Case, ModelShape, even_part
+from trainwright.compiler.cost.memory import estimate_rank_memory, peak_bytes
+from trainwright.compiler.cost.time import quick_step_time, step_time
 from trainwright.compiler.search.question import Question
 from trainwright.compiler.search.result import Candidate
 from trainwright.compiler.search.space import Group
-from trainwright.compiler.search.stand_in import peak_bytes, quick_step_time, rank_memories, step_time
+from trainwright.spec.auto import AUTO_KEYS
 from trainwright.spec.device import HardwareFile
 from trainwright.spec.plan import Layout
 
@@ -35,19 +35,27 @@ def times_of(question: Question, group: Group, device: HardwareFile) -> "Figures
 
 def exactly(question: Question, layout: Layout, device: HardwareFile) -> Candidate:
     """The layout with the memory of its fullest rank, and with its step as it is simulated for the plan."""
-    case = _case(question, msgspec.structs.asdict(layout))
+    case = _case(question, {key: getattr(layout, key) for key in (*AUTO_KEYS, "micro_batches")})
     parts = tuple(even_part(case, rank) for rank in range(layout.pipeline))
-    fullest = max(rank_memories(case), key=lambda rank: rank.total_bytes)
-    return Candidate(layout, fullest, step_time(case, parts, device))
+    ends = [estimate_rank_memory(case, part) for part in (parts[0], parts[-1])]
+    return Candidate(layout, max(ends, key=lambda rank: rank.total_bytes), step_time(case, parts, device))
 
 
 def _case(question: Question, values: dict[str, Any]) -> Case:
-    """One layout, or columns of many, as the cost formulas take it."""
+    """One layout, or columns of many, as the cost formulas take it; what is never searched for is as written."""
+    topology = question.topology
     return Case(
         model=ModelShape.of(question.model),
         sequence_length=question.sequence_length,
         precision=question.precision,
         gpus_per_node=question.gpus_per_node,
+        recompute_modules=topology.recompute_modules or ("core_attention",),
+        recompute_layers=topology.recompute_layers,
+        keep_gathered=topology.tensor_mode == "msp",
+        context_exchange="all_to_all" if topology.tensor_mode == "isp" else "ring",
+        weight=topology.weight,
+        offload_optimizer=1.0 * ("optimizer" in topology.offload),
+        offload_activations=1.0 * ("activations" in topology.offload),
         **values,
     )
 

@@ -32,6 +32,7 @@ class Question:
     topology: Topology
     nodes: int
     gpus_per_node: int
+    storage_bytes_per_s: float  # of all nodes together
     everything: bool = False
 
     @property
@@ -41,4 +42,5 @@ class Question:
 
 def is_open(topology: Topology) -> bool:
     """Whether a size is left open, so that the layout is to be searched for; then every `"auto"` in it is free."""
-    return any(getattr(topology, key) == "auto" for key in SEARCHED_KEYS)
+    unsharded = ("zero_group",) if topology.zero == 0 else ()
+    return any(getattr(topology, key) == "auto" for key in SEARCHED_KEYS if key not in unsharded)

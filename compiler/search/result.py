@@ -29,6 +29,7 @@ class PhaseSearch:
     legal: int  # layouts that the runtime can execute; all, if asked so
     left_out: int  # legal ones that it cannot execute
     fit: int  # of the legal ones
+    limit_bytes: float | None  # of a card's memory; None: nothing is known of it
     best: tuple[Candidate, ...]  # fastest first, the best of each mesh
     too_large: tuple[Candidate, ...]  # would be faster than the best, but need too much memory
     smallest: Candidate | None  # where nothing fits: what needs least memory
@@ -48,7 +49,7 @@ class ClusterTried:
 
     nodes: int
     duration_s: float | None  # None: a phase fits in no layout
-    cost: float | None
+    gpu_hours: float | None
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,6 @@ class Search:
     """What was found for the phases whose layout was left open, by the phase's index."""
 
     request: Request
-    unwritten: bool  # nothing said "auto", so what nobody wrote was free
+    opened: bool  # nothing said "auto", so what nobody wrote was free
     phases: dict[int, PhaseSearch]
     choices: dict[int, Choice]
-    clusters: tuple[ClusterTried, ...] = ()

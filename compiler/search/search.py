@@ -14,11 +14,11 @@ def search(
     starts: Mapping[int, int | None],
     device: HardwareFile,
     request: Request,
-    unwritten: bool,
+    opened: bool,
 ) -> Search:
     """The layouts of those phases, by index; `starts` names the phase that each one starts from."""
     phases = _search_phases(questions, device)
-    return Search(request=request, unwritten=unwritten, phases=phases, choices=choose(phases, starts))
+    return Search(request=request, opened=opened, phases=phases, choices=choose(phases, starts))
 
 
 def _search_phases(questions: Mapping[int, Question], device: HardwareFile) -> dict[int, PhaseSearch]:

@@ -38,6 +38,21 @@ class Group:
     def __len__(self) -> int:
         return len(self.columns["tensor"])
 
+    @classmethod
+    def of(cls, layout: Layout) -> "Group":
+        """One layout."""
+        import numpy as np
+
+        columns = {key: np.array([getattr(layout, key)], dtype=np.int64) for key in (*_MESH, "zero_group")}
+        return cls(layout.sequence_parallel, layout.zero, layout.recompute, layout.schedule, columns)
+
+    @property
+    def runnable(self) -> "NDArray[np.bool_]":
+        """Where the runtime can execute the layout: it attends over whole sequences, and shards over all data ranks."""
+        whole = (self.columns["zero_group"] == self.columns["data"]) | (self.zero == 0)
+        can_run: NDArray[np.bool_] = (self.columns["context"] == 1) & whole & (self.zero <= 1)
+        return can_run
+
     @property
     def meshes(self) -> "Column":
         """A number for each layout's axes: the same for the same axes."""
@@ -49,7 +64,7 @@ class Group:
         return replace(self, columns={name: column[rows] for name, column in self.columns.items()})
 
     def layout(self, row: int) -> Layout:
-        """The layout in a row."""
+        """The layout in a row, as far as the search chooses it."""
         sizes: dict[str, Any] = {name: int(column[row]) for name, column in self.columns.items()}
         words: dict[str, Any] = {"recompute": self.recompute, "schedule": self.schedule}
         return Layout(**sizes, **words, sequence_parallel=self.sequence_parallel, zero=self.zero)
@@ -139,7 +154,11 @@ def _groups(question: Question, everything: bool) -> Iterator[Group]:
     tensor, context, data = meshes["tensor"], meshes["context"], meshes["data"]
     cut = tensor > 1
     even = question.sequence_length // context % tensor == 0
-    recomputes = RECOMPUTE if topology.recompute == "auto" else (topology.recompute,)
+    recomputes = [each for each in RECOMPUTE if topology.recompute in ("auto", each)]
+    if topology.recompute == "auto" and topology.recompute_modules is not None:  # they belong to one of the three
+        recomputes = ["selective"]
+    elif topology.recompute == "auto" and topology.recompute_layers is not None:
+        recomputes = ["full"]
     for zero in _values(question, "zero", ZERO, everything):
         # Where nothing can be shared, all degrees of ZeRO are one; a stated group asks for some.
         shares = (data * context > 1) | (zero == 1) | (topology.zero != "auto")

@@ -109,8 +109,10 @@ def graph(arguments: argparse.Namespace) -> int:
 
 def plan(arguments: argparse.Namespace) -> int:
     """The plan was shown, and written if a file was named."""
-    from trainwright.compiler.emit import emit
+    if arguments.search:
+        from trainwright.verbs_search import plan_search
 
+        return plan_search(arguments)
     # What shows one plan in depth needs one: `load` asks for `--only`.
     members = [] if arguments.stage or arguments.html or arguments.trace_memory else _members(arguments)
     if members:
@@ -128,12 +130,7 @@ def plan(arguments: argparse.Namespace) -> int:
 
         return trace_memory(compiled.plan, arguments)
     work = show_plan(compiled.plan, arguments.runs / compiled.plan.name, arguments)
-    if arguments.output:
-        data = emit(compiled.plan)
-        arguments.output.parent.mkdir(parents=True, exist_ok=True)
-        arguments.output.write_bytes(data)
-        if not arguments.json and not arguments.quiet:
-            print(f"wrote {arguments.output}; next: trainwright run {arguments.output}")
+    write_plan(compiled.plan, arguments)
     if not html_written(compiled.plan, arguments):
         return EXIT_FAILED
     return EXIT_WORK_TO_DO if arguments.detailed_exitcode and work else EXIT_OK
@@ -230,6 +227,18 @@ def show_plan(made: Plan, run_folder: Path, arguments: argparse.Namespace) -> bo
     elif not arguments.quiet:
         present_plan(made, verdicts, console(arguments), verbose=arguments.verbose)
     return any(verdict.action != "reuse" for verdict in verdicts)
+
+
+def write_plan(made: Plan, arguments: argparse.Namespace) -> None:
+    """The plan's bytes lie in the file that was named, if one was."""
+    from trainwright.compiler.emit import emit
+
+    if arguments.output:
+        data = emit(made)
+        arguments.output.parent.mkdir(parents=True, exist_ok=True)
+        arguments.output.write_bytes(data)
+        if not arguments.json and not arguments.quiet:
+            print(f"wrote {arguments.output}; next: trainwright run {arguments.output}")
 
 
 def html_written(made: Plan, arguments: argparse.Namespace) -> bool:

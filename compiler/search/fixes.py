@@ -1,0 +1,149 @@
+"""The cheapest changes of a layout that make it fit into the memory, each a few values of `[topology]`.
+
+All legal layouts that differ in one or two values are looked at. Of those that fit, one is kept for each set of keys
+that change, the fastest; and a pair only where neither of its two does it alone. If one or two values are not enough,
+the fastest layout that fits at all is told, whatever it changes.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from trainwright.compiler.batching import choose_micro_batch
+from trainwright.compiler.capacity import TIGHT
+from trainwright.compiler.search.price import peaks_of, times_of
+from trainwright.compiler.search.question import Question
+from trainwright.compiler.search.space import Group, legal_layouts
+from trainwright.spec.auto import AUTO_KEYS
+from trainwright.spec.device import HardwareFile
+from trainwright.spec.plan import Layout
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Mask = NDArray[np.bool_]
+
+_KEYS = tuple(key for key in AUTO_KEYS if key not in ("data", "schedule"))  # the two follow from the others
+_SHOWN = 3
+_FEW = 2  # values changed at once
+
+
+@dataclass(frozen=True)
+class Fix:
+    """Values that make the layout fit, with what it then needs and takes."""
+
+    changes: dict[str, Any]
+    peak_bytes: int
+    step_s: float | None  # None: nothing is known of the device's speed
+    runnable: bool  # False: the change asks for something that the runtime cannot execute yet
+
+    @property
+    def rank(self) -> tuple[Any, ...]:
+        """What can be executed first; then the fastest, or the smallest."""
+        return not self.runnable, self.step_s or 0.0, self.peak_bytes, len(self.changes), str(self.changes)
+
+
+def fixes(question: Question, layout: Layout, device: HardwareFile) -> tuple[Fix, ...]:
+    """At most three, the best first; none if nothing fits. The question's topology is what was written."""
+    groups = legal_layouts(_freed(question, everything=True)).groups
+    few = [fix for group in groups for fix in _fitting(question, layout, device, group, range(1, _FEW + 1))]
+    if not few:
+        rest = range(_FEW + 1, len(_KEYS) + 1)
+        many = [fix for group in groups for fix in _fitting(question, layout, device, group, rest)]
+        return tuple(sorted(many, key=lambda fix: fix.rank)[:1])
+    alone = [fix.changes.items() for fix in few if len(fix.changes) == 1]
+    kept: dict[frozenset[str], Fix] = {}
+    for fix in sorted(few, key=lambda fix: fix.rank):
+        if len(fix.changes) == 1 or not any(changes <= fix.changes.items() for changes in alone):
+            kept.setdefault(frozenset(fix.changes), fix)
+    return tuple(kept.values())[:_SHOWN]
+
+
+def any_fits(question: Question, device: HardwareFile) -> bool:
+    """Whether some layout that the runtime can execute fits, whatever was written."""
+    groups = legal_layouts(_freed(question, everything=False)).groups
+    return any((peaks_of(question, group) <= _limit(device)).any() for group in groups)
+
+
+def step_s(question: Question, layout: Layout, device: HardwareFile) -> float | None:
+    """Seconds of a step under one layout by the same closed form; None if nothing is known of the device's speed."""
+    if device.peak(question.precision) is None:
+        return None
+    return float(times_of(question, Group.of(layout), device)[0])
+
+
+def _freed(question: Question, everything: bool) -> Question:
+    free = msgspec.structs.replace(question.topology, **dict.fromkeys(_KEYS, "auto"), schedule="auto")
+    return replace(question, topology=free, everything=everything)
+
+
+def _limit(device: HardwareFile) -> float:
+    if device.memory_bytes is None:
+        raise ValueError(f"nothing is known of the memory of `{device.name}`")
+    return TIGHT * device.memory_bytes
+
+
+def _fitting(question: Question, layout: Layout, device: HardwareFile, group: Group, counts: range) -> Iterator[Fix]:
+    """The layouts of a group that fit and change so many values."""
+    import numpy as np
+
+    if group.zero == 0 and isinstance(question.topology.zero_group, int):
+        return  # the group would have to be taken out, which no line can say
+    changed = _changed(question, layout, group)
+    count = np.sum(list(changed.values()), axis=0)
+    rows = np.flatnonzero((count >= counts.start) & (count < counts.stop))
+    rows = rows[peaks_of(question, group.take(rows)) <= _limit(device)]
+    near = group.take(rows)
+    peaks = peaks_of(question, near)
+    timed = device.peak(question.precision) is not None
+    times = times_of(question, near, device) if timed else peaks
+    runs = near.runnable | ~Group.of(layout).runnable
+    for place, row in enumerate(rows):
+        values = msgspec.structs.asdict(group.layout(int(row)))
+        yield Fix(
+            changes={key: values[key] for key, mask in changed.items() if mask[row]},
+            peak_bytes=int(peaks[place]),
+            step_s=float(times[place]) if timed else None,
+            runnable=bool(runs[place]),
+        )
+
+
+def _changed(question: Question, layout: Layout, group: Group) -> "dict[str, Mask]":
+    """For each key, the rows that another value would have to be written for."""
+    import numpy as np
+
+    topology, columns = question.topology, group.columns
+    everywhere = np.ones(len(group), dtype=bool)
+    changed = {
+        key: columns[key] != getattr(layout, key) for key in ("tensor", "pipeline", "virtual_pipeline", "context")
+    }
+    changed["zero"] = everywhere & (group.zero != layout.zero)
+    changed["recompute"] = everywhere & (group.recompute != layout.recompute)
+    written = topology.sequence_parallel
+    expected = columns["tensor"] > 1 if written == "auto" else everywhere & written
+    changed["sequence_parallel"] = expected != group.sequence_parallel
+    if group.zero:
+        group_written = topology.zero_group
+        changed["zero_group"] = columns["zero_group"] != (columns["data"] if group_written is None else group_written)
+    changed["micro_batch"] = columns["micro_batch"] != _expected_micro_batches(question, group)
+    return changed
+
+
+def _expected_micro_batches(question: Question, group: Group) -> "NDArray[np.int64]":
+    """The micro-batch of each row if nothing else is written."""
+    import numpy as np
+
+    written, columns = question.topology.micro_batch, group.columns
+    if written != "auto":
+        return np.full(len(group), written)
+    per_rank = columns["micro_batch"] * columns["micro_batches"]
+    shapes = np.stack([per_rank, columns["pipeline"], columns["virtual_pipeline"]], axis=1)
+    unique, place = np.unique(shapes, axis=0, return_inverse=True)
+    chosen = [
+        choose_micro_batch(int(sequences), question.sequence_length, int(pipeline), int(virtual)) or 0
+        for sequences, pipeline, virtual in unique
+    ]
+    return np.array(chosen, dtype=np.int64)[place.reshape(-1)]

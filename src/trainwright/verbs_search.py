@@ -1,0 +1,89 @@
+"""`plan --search`: the layouts that a spec could have, compared; or the sizes of its cluster."""
+
+import argparse
+import json
+import os
+from collections.abc import Sequence
+
+from trainwright.compiler.pipeline import Compiled, compile_spec, questions_of
+from trainwright.compiler.search.question import Request
+from trainwright.compiler.search.result import ClusterTried
+from trainwright.spec.load import Loaded, load
+from trainwright.verbs_compile import EXIT_INVALID, console, exit_code, fail, tell, write_plan
+
+
+def plan_search(arguments: argparse.Namespace) -> int:
+    """The best layouts were shown, with why the others lose, and the plan that has them was written if asked for."""
+    request = Request(arguments.objective, arguments.top, arguments.all)
+    loaded = _load(arguments)
+    if request.objective == "gpus" and loaded.spec is not None and loaded.spec.budget.deadline is None:
+        fail("the fewest GPUs by when? state `deadline` in `[budget]`")
+        return EXIT_INVALID
+    tried: list[ClusterTried] = []
+    if request.objective == "time":
+        compiled = _compile(loaded, arguments, request)
+    else:
+        loaded, compiled, tried = _on_best_cluster(loaded, arguments, request)
+    tell(compiled.diagnostics, loaded, arguments)
+    _show(loaded, compiled, tried, arguments)
+    if compiled.plan is not None:
+        write_plan(compiled.plan, arguments)
+    return exit_code(compiled.diagnostics)
+
+
+def _on_best_cluster(
+    loaded: Loaded, arguments: argparse.Namespace, request: Request
+) -> tuple[Loaded, Compiled, list[ClusterTried]]:
+    """The spec on the size of cluster that serves the objective; on its own if none does."""
+    from trainwright.compiler.search.clusters import try_clusters
+
+    asked = questions_of(loaded, request)
+    if asked is None or loaded.spec is None or asked[1].peak(loaded.spec.run.precision) is None:
+        return loaded, _compile(loaded, arguments, request), []
+    deadline_s = loaded.spec.budget.deadline or float("inf")
+    tried = []
+    for each in try_clusters(*asked):
+        tried.append(each)
+        # The quick figure counts no failures: the plan's own decides.
+        if request.objective == "gpus" and _in_time(each, deadline_s):
+            sized, compiled = _sized(arguments, request, each.nodes)
+            if compiled.plan is not None:
+                return sized, compiled, tried
+    in_time = [each for each in tried if _in_time(each, deadline_s)]
+    if request.objective == "cost" and in_time:
+        cheapest = min(in_time, key=lambda each: (each.gpu_hours or 0.0, each.nodes))
+        return (*_sized(arguments, request, cheapest.nodes), tried)
+    return loaded, _compile(loaded, arguments, request), tried
+
+
+def _in_time(tried: ClusterTried, deadline_s: float) -> bool:
+    return tried.duration_s is not None and tried.duration_s <= deadline_s
+
+
+def _sized(arguments: argparse.Namespace, request: Request, nodes: int) -> tuple[Loaded, Compiled]:
+    loaded = _load(arguments, (f"cluster.nodes={nodes}",))
+    return loaded, _compile(loaded, arguments, request)
+
+
+def _load(arguments: argparse.Namespace, more: Sequence[str] = ()) -> Loaded:
+    return load(arguments.spec, (*arguments.sets, *more), os.environ, arguments.only)
+
+
+def _compile(loaded: Loaded, arguments: argparse.Namespace, request: Request) -> Compiled:
+    folder = arguments.output.parent if arguments.output else None
+    return compile_spec(loaded, plan_folder=folder, request=request)
+
+
+def _show(loaded: Loaded, compiled: Compiled, tried: list[ClusterTried], arguments: argparse.Namespace) -> None:
+    if compiled.search is None or loaded.spec is None:
+        return
+    from trainwright.compiler.present.search import print_clusters, print_search, search_to_json
+
+    nodes = loaded.spec.cluster.nodes
+    if arguments.json:
+        print(json.dumps(search_to_json(compiled.search, tried, nodes), indent=2, ensure_ascii=False))
+    elif not arguments.quiet:
+        out = console(arguments)
+        if tried:
+            print_clusters(tried, nodes, out)
+        print_search(compiled.search, nodes if tried else None, out)
