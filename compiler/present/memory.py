@@ -42,9 +42,10 @@ def stacked(memory: RankMemory, whole_bytes: int, width: int) -> Text:
     line, end, done = Text(), 0, 0
     for letter, _, amount in TERMS:
         end += amount(memory)
-        upto = round(end / whole_bytes * width)
+        # At least one letter for what is there, as long as there is room.
+        upto = min(max(round(end / whole_bytes * width), done + (amount(memory) > 0)), width)
         line += Text(letter * (upto - done), _STYLES[letter])
-        done = max(done, upto)
+        done = upto
     return line + Text("·" * (width - done), "dim")
 
 

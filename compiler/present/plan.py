@@ -24,6 +24,7 @@ def present_plan(plan: Plan, verdicts: Sequence[Verdict], console: Console, *, v
     console.print(_answers(plan))
     console.print(_phases(plan))
     console.print(_stages(plan, verdicts))
+    console.print()
     print_notices(plan, console, verbose=verbose)
     print_assumptions(plan, console, verbose=verbose)
     console.print(closing(verdicts))

@@ -114,7 +114,7 @@ def _counts(found: PhaseSearch, choice: Choice | None) -> str:
     said = f"{found.legal:,} legal layouts"
     if found.limit_bytes is not None:
         said += f", {found.fit:,} within {TIGHT:.0%} of the memory"
-    said += "; the best of each mesh is shown"
+    said += "; the best of each number of tensor, pipeline and context ranks is shown"
     if found.left_out:
         said += f"; {found.left_out:,} more that `run` cannot execute yet are left out (`--all` takes them in)"
     if choice is not None and choice.reshard_s:

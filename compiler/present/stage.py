@@ -15,7 +15,7 @@ from trainwright.compiler.present.schedule import print_schedule
 from trainwright.compiler.present.tables import table
 from trainwright.compiler.present.time import print_time
 from trainwright.compiler.review import Verdict
-from trainwright.spec.plan import AnyStage, CheckpointPlan, LearningRatePlan, PhaseStage, Plan
+from trainwright.spec.plan import AnyStage, CheckpointPlan, Layout, LearningRatePlan, PhaseStage, Plan
 from trainwright.spec.units import format_count, format_seconds
 
 _ELSEWHERE = frozenset({"name", "kind", "needs", "fingerprint"})  # keys that `_head` shows
@@ -61,10 +61,26 @@ def layout(phase: PhaseStage) -> str:
     parts = [axes(own)]
     if own.zero and own.data > 1:
         parts.append(f"ZeRO-{own.zero} over {own.zero_group:,} ranks")
-    parts.append(f"recompute {own.recompute}")
+    parts.append(f"recompute {_recomputed(own)}")
     if own.pipeline > 1:
         parts.append(f"schedule {own.schedule}")
+    if own.context > 1:
+        parts.append(f"context by {own.context_exchange}")
+    if own.weight > 1:
+        parts.append(f"weights cut over {own.weight:,} ranks")
+    if own.offload:
+        parts.append(f"{' and '.join(own.offload)} in host memory")
+    if own.keep_gathered:
+        parts.append("gathered inputs kept")
     return "; ".join(parts)
+
+
+def _recomputed(layout: Layout) -> str:
+    if layout.recompute == "selective" and layout.recompute_modules:
+        return f"selective ({', '.join(layout.recompute_modules)})"
+    if layout.recompute == "full" and layout.recompute_layers is not None:
+        return f"full for the first {layout.recompute_layers} layers of each chunk"
+    return layout.recompute
 
 
 def checkpoints(plan: CheckpointPlan) -> str:

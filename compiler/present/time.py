@@ -5,9 +5,10 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from trainwright.compiler.figures import flops
+from trainwright.compiler.figures import flops, size
 from trainwright.compiler.present.tables import bar, interval, number, percent, seconds, span, table
 from trainwright.spec.plan import Estimate, Goodput, Plan, StepTime
+from trainwright.spec.units import format_seconds
 
 
 def print_time(plan: Plan, estimate: Estimate, console: Console) -> None:
@@ -53,9 +54,11 @@ def _figures(plan: Plan, estimate: Estimate) -> Table:
 
 
 def goodput(figures: Goodput) -> str:
-    """What failures and checkpoints leave of the time, in a sentence."""
+    """What failures and checkpoints leave of the time, in two sentences."""
+    failures = f"{number(figures.failures)} failures, one every {seconds(figures.between_failures_s)}"
+    checkpoint = f"a checkpoint of {size(figures.checkpoint_bytes)} stops it for {seconds(figures.save_s)}"
     return (
-        f"{figures.share:.1%} of the time trains steps that are kept: {number(figures.failures)} failures expected, "
-        f"a checkpoint every {seconds(figures.checkpoint_interval_s)[1:]} takes {seconds(figures.save_s)}; "
-        f"best would be every {seconds(figures.best_interval_s)[1:]}"
+        f"{figures.share:.1%} of the time trains steps that are kept: {failures}; {checkpoint} "
+        f"every {format_seconds(figures.checkpoint_interval_s)}. "
+        f"Best would be every {format_seconds(figures.best_interval_s)}: {figures.best_share:.1%}."
     )

@@ -157,7 +157,8 @@ def estimate(stage: PhaseStage, ranks: tuple[RankMemory, ...], layer_s: float) -
         tokens_per_s=stage.tokens_per_step / time.time_s,
         mfu=0.47,
         goodput=Goodput(
-            share=0.952, failures=12.5, save_s=21.0, checkpoint_interval_s=1800.0, best_interval_s=2400.0
+            share=0.952, failures=12.5, between_failures_s=26 * 3600.0, save_s=21.0, checkpoint_bytes=108 * GB,
+            checkpoint_interval_s=1800.0, best_interval_s=2400.0, best_share=0.961,
         ),
         duration_s=duration,
         duration_low_s=duration * (1 - SPREAD),
