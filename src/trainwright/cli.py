@@ -62,6 +62,8 @@ def _parser() -> argparse.ArgumentParser:
     looking = argparse.ArgumentParser(add_help=False)
     looking.add_argument("--stage", metavar="NAME", help="one stage in depth: its layout, memory, time, schedule")
     looking.add_argument("--html", type=Path, metavar="FILE", help="write the plan as a page that opens offline")
+    looking.add_argument("--trace", type=Path, metavar="FILE",
+                         help="write each phase's step as a trace for chrome://tracing or Perfetto")  # fmt: skip
 
     def verb(name: str, target: str, text: str, *parents: argparse.ArgumentParser) -> argparse.ArgumentParser:
         made = verbs.add_parser(name, parents=[common, *parents], help=text, description=text)
@@ -71,6 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     init = verb("init", "verbs_compile:init", "write a commented starter spec")
     init.add_argument("name", nargs="?", default="my-run")
     init.add_argument("--preset", default="tiny", help="the model to start from (default: tiny)")
+    init.add_argument("--full", action="store_true", help="with every other key of the language as a comment")
 
     check = verb("check", "verbs_compile:check", "tell every mistake of a spec", settable)
     check.add_argument("spec", type=Path)

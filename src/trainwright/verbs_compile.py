@@ -45,7 +45,7 @@ def init(arguments: argparse.Namespace) -> int:
         fail(f"{path} exists already")
         return EXIT_INVALID
     try:
-        text = starter(arguments.name, arguments.preset)
+        text = starter(arguments.name, arguments.preset, full=arguments.full)
     except ValueError as error:
         fail(str(error))
         return EXIT_INVALID
@@ -79,8 +79,8 @@ def show(arguments: argparse.Namespace) -> int:
         if no_such_stage(plan, arguments):
             return EXIT_INVALID
         show_plan(plan, arguments.runs / plan.name, arguments)
-        return EXIT_OK if html_written(plan, arguments) else EXIT_FAILED
-    if arguments.stage or arguments.html:
+        return EXIT_OK if html_written(plan, arguments) and trace_written(plan, arguments) else EXIT_FAILED
+    if arguments.stage or arguments.html or arguments.trace:
         fail(f"{arguments.file} is a spec; `trainwright plan {arguments.file}` shows its stages")
         return EXIT_INVALID
     loaded = _load(arguments.file, arguments)
@@ -114,7 +114,8 @@ def plan(arguments: argparse.Namespace) -> int:
 
         return plan_search(arguments)
     # What shows one plan in depth needs one: `load` asks for `--only`.
-    members = [] if arguments.stage or arguments.html or arguments.trace_memory else _members(arguments)
+    in_depth = arguments.stage or arguments.html or arguments.trace or arguments.trace_memory
+    members = [] if in_depth else _members(arguments)
     if members:
         from trainwright import verbs_sweep
 
@@ -131,7 +132,7 @@ def plan(arguments: argparse.Namespace) -> int:
         return trace_memory(compiled.plan, arguments)
     work = show_plan(compiled.plan, arguments.runs / compiled.plan.name, arguments)
     write_plan(compiled.plan, arguments)
-    if not html_written(compiled.plan, arguments):
+    if not (html_written(compiled.plan, arguments) and trace_written(compiled.plan, arguments)):
         return EXIT_FAILED
     return EXIT_WORK_TO_DO if arguments.detailed_exitcode and work else EXIT_OK
 
@@ -255,6 +256,25 @@ def html_written(made: Plan, arguments: argparse.Namespace) -> bool:
         return False
     if not arguments.json and not arguments.quiet:
         print(f"wrote {arguments.html}")
+    return True
+
+
+def trace_written(made: Plan, arguments: argparse.Namespace) -> bool:
+    """The trace of the plan's steps is written if one was asked for; False, and told, if that cannot be."""
+    if arguments.trace is None:
+        return True
+    from trainwright.compiler.chrome_trace import write_trace
+
+    try:
+        write_trace(made, arguments.trace)
+    except ValueError as error:
+        fail(str(error))
+        return False
+    except OSError as error:
+        fail(f"cannot write {arguments.trace}: {error.strerror}")
+        return False
+    if not arguments.json and not arguments.quiet:
+        print(f"wrote {arguments.trace}; open it in chrome://tracing or ui.perfetto.dev")
     return True
 
 
