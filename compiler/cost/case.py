@@ -77,6 +77,8 @@ class Case:
     weight: Number = 1  # ranks over which weights are cut and gathered layer by layer (InternEvo's weight parallel)
     offload_optimizer: float = 0.0  # share of the optimizer's state that lives in host memory
     offload_activations: float = 0.0
+    waiting: Number = 0  # micro-batches in flight beyond the schedule's: two in vocabulary parallelism
+    fused_loss: bool = False  # the loss overwrites its logits, in the precision of the run
     document_length: float | None = None  # mean length of a packed document that attention stays inside; None: whole
     framework: str = "trainwright"  # a file of `cost/frameworks/`
     gpus_per_node: int = 8

@@ -41,9 +41,11 @@ class MemoryProfile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     # The head.
     head_input: Annotated[float, Meta(description="Copies of h: input and output of the last norm.")] = 2
     logits: Annotated[float, Meta(description="Copies of V at the moment of the loss.")] = 1
-    wide_logits: Annotated[float, Meta(description="fp32 copies of V at that moment, the logits of an fp32 run too.")]
+    wide_logits: Annotated[float, Meta(description="fp32 copies of V then, the logits of an fp32 run too.")]
     # Alive for a moment.
-    weight_gradient: Annotated[float, Meta(description="Copies of a weight's gradient before it is added up.")] = 1
+    weight_gradient: Annotated[float, Meta(description="Copies of a layer's weight: gradient before it is added.")] = 1
+    table_gradient: Annotated[float, Meta(description="The same of the embedding and of the head.")] = 1
+    kept_gradient: Annotated[float, Meta(description="Copies of one layer's matrices, kept as placeholders.")] = 0
     mlp_backward: Annotated[float, Meta(description="Copies of f, net of what the MLP's backward frees.")] = 3
     gather_buffer: Annotated[float, Meta(description="Copies of h, whole under sequence parallelism, kept.")] = 1
     gathered_layers: Annotated[float, Meta(description="With ZeRO-3 or weight parallelism: whole at once.")] = 2
@@ -65,6 +67,7 @@ class TimeProfile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     forward_kernels: Annotated[float, Meta(description="Of one layer.")] = 16
     backward_kernels: Annotated[float, Meta(description="Of one layer.")] = 28
     dispatch_s: Annotated[float, Meta(description="The host's time for one kernel.")] = 6e-6
+    attention: Annotated[float, Meta(description="Its kernel's speed, over that of the device's file.")] = 1
     accumulate_bytes: Annotated[float, Meta(description="Moved per parameter as a gradient is added up.")] = 8
     fp8_traffic: Annotated[float, Meta(description="Bytes per element of a product's input that is cast.")] = 5
     # Exchanges.

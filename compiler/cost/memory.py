@@ -22,7 +22,12 @@ from dataclasses import dataclass
 from trainwright.compiler.cost.case import Case, Part, even_part
 from trainwright.compiler.cost.framework import MemoryProfile, load_framework
 from trainwright.compiler.cost.numeric import Number, ceil_divide, maximum, minimum, where
-from trainwright.compiler.cost.parameters import embedding_parameters, layer_parameters, part_parameters
+from trainwright.compiler.cost.parameters import (
+    embedding_parameters,
+    layer_matrices,
+    layer_parameters,
+    part_parameters,
+)
 from trainwright.spec.plan import RankMemory
 
 MOMENTS = (
@@ -153,16 +158,17 @@ def passes_in_flight(case: Case, pipeline_rank: Number) -> Number:
     left = ranks - pipeline_rank
     if case.schedule in ("1f1b", "interleaved"):
         warmup = 2 * (left - 1) + (chunks - 1) * ranks + 1
-        return where(chunks > 1, minimum(micro_batches * chunks, warmup) / chunks, minimum(micro_batches, left))
+        interleaved = minimum(micro_batches * chunks, warmup) / chunks
+        return where(chunks > 1, interleaved, minimum(micro_batches, left + case.waiting))
     passes = {
         "gpipe": micro_batches,
         "zb-1p": ranks,
         "zb-2p": 2 * ranks - 1,
         "zb-v": ranks,
-        "v-half": ranks / 2 + 1,
+        "v-half": (ranks + 3) / 2,
         "v-min": ranks / 3 + 4 / 3,
     }
-    return minimum(micro_batches, passes[case.schedule])
+    return minimum(micro_batches, passes[case.schedule] + case.waiting)
 
 
 def saved_by_layer(case: Case, profile: MemoryProfile) -> dict[str, Number]:
@@ -218,15 +224,17 @@ def _states(case: Case, part: Part, profile: MemoryProfile) -> tuple[Number, Num
     shard = _shard(case, part)
     held = where(case.zero >= 3, shard, ceil_divide(parameters, case.weight))
     reduced = where(case.zero >= 2, shard, ceil_divide(parameters, case.weight))
+    placeholders = profile.kept_gradient * _ELEMENT_BYTES[case.precision] * sum(layer_matrices(case.model).values())
+    placeholders = placeholders / case.tensor
     if case.precision == "fp32":
-        return 4 * held, 4 * reduced, 8 * shard * (1 - case.offload_optimizer)
+        return 4 * held, 4 * reduced + placeholders, 8 * shard * (1 - case.offload_optimizer)
     # ZeRO-3 without a separate master keeps its shard in fp32 alone.
     alone = where(case.zero >= 3, not profile.separate_master, False)
     weight_bytes = where(alone, 4, 2) + (profile.fp8_weight_bytes if case.precision == "fp8" else 0)
     optimizer_bytes = where(alone, 8, 12)
     return (
         weight_bytes * held,
-        profile.gradient_bytes * reduced,
+        profile.gradient_bytes * reduced + placeholders,
         optimizer_bytes * shard * (1 - case.offload_optimizer),
     )
 
@@ -282,8 +290,9 @@ def _recomputed_layer(case: Case, part: Part, profile: MemoryProfile) -> Number:
 def _logits(case: Case, part: Part, profile: MemoryProfile) -> Number:
     """At the moment of the loss. The logits of an fp32 run are their own first wide copy."""
     element = _ELEMENT_BYTES[case.precision]
-    per_logit = profile.logits * element + 4 * (profile.wide_logits - (element == 4))
-    waiting = 4 * minimum(1, profile.wide_logits) * (_losses(case) - 1)
+    wide = 0 if case.fused_loss else profile.wide_logits
+    per_logit = profile.logits * element + 4 * (wide - (wide > 0) * (element == 4))
+    waiting = (4 * minimum(1, wide) or element) * (_losses(case) - 1)
     return (per_logit + waiting) * case.local_tokens * case.model.vocab_size / case.tensor * part.head
 
 
@@ -291,7 +300,7 @@ def _head_backward(case: Case, part: Part, profile: MemoryProfile) -> tuple[Numb
     """The logits' gradient; beside it the gradients of the head's weight and of its input."""
     element = _ELEMENT_BYTES[case.precision]
     logits = element * case.local_tokens * case.model.vocab_size / case.tensor * part.head
-    weight = profile.weight_gradient * embedding_parameters(case.model, case.tensor)
+    weight = profile.table_gradient * embedding_parameters(case.model, case.tensor)
     return logits, element * (weight + case.local_tokens * case.model.hidden_size) * part.head
 
 
@@ -315,7 +324,7 @@ def _layer_backward(case: Case, profile: MemoryProfile) -> Number:
 
 def _embedding_gradient(case: Case, part: Part, profile: MemoryProfile) -> Number:
     element = _ELEMENT_BYTES[case.precision]
-    table = profile.weight_gradient * embedding_parameters(case.model, case.tensor)
+    table = profile.table_gradient * embedding_parameters(case.model, case.tensor)
     return element * part.embedding * (table + case.local_tokens * _hidden(case))
 
 

@@ -144,7 +144,8 @@ def test_micro_batches_in_flight() -> None:
     assert passes_in_flight(dataclasses.replace(plain, schedule="gpipe"), 0) == 8
     assert passes_in_flight(dataclasses.replace(plain, schedule="zb-1p"), 3) == 4
     assert passes_in_flight(dataclasses.replace(plain, schedule="zb-2p"), 0) == 7
-    assert passes_in_flight(dataclasses.replace(plain, schedule="v-half"), 0) == 3
+    assert passes_in_flight(dataclasses.replace(plain, schedule="v-half"), 0) == 3.5
+    assert passes_in_flight(dataclasses.replace(plain, waiting=2), 0) == 6  # the ends of vocabulary parallelism
     for schedule in V_SCHEDULES:
         asked = dataclasses.replace(plain, schedule=schedule)
         assert (even_part(asked, 0).head, even_part(asked, 3).head) == (1, 0)
@@ -180,6 +181,12 @@ def test_the_moment_of_the_peak() -> None:
     assert fullest(two_ranks, 0).logits == 0
     assert fullest(two_ranks, 1).logits == 10 * 4096 * 92_544
     assert moment(case(sequence_length=64)) == "the head's backward pass"  # few tokens: the weight's gradient is larger
+
+
+def test_a_fused_loss_makes_no_second_copy_of_the_logits() -> None:
+    asked = case(MIDDLE, sequence_length=16_384, framework="megatron")
+    plain, fused = fullest(asked), fullest(dataclasses.replace(asked, fused_loss=True))
+    assert plain.logits == 3 * fused.logits == 6 * 16_384 * 92_544
 
 
 def test_the_plan_carries_whole_bytes_that_add_up() -> None:
