@@ -5,14 +5,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from trainwright.compiler.draw import describe
-from trainwright.compiler.figures import rounded
+from trainwright.compiler.figures import rounded, size
 from trainwright.compiler.page.phase import PhaseView, phase_view
 from trainwright.compiler.present.facts import Range, axes, cluster, estimate_of, fullest_of, phases_of, totals
 from trainwright.compiler.present.plan import answers, closing
 from trainwright.compiler.present.tables import interval, number, percent, seconds
 from trainwright.compiler.review import Verdict
 from trainwright.spec.look.graph import Node, draw_graph
-from trainwright.spec.plan import Estimate, PhaseStage, Plan
+from trainwright.spec.plan import Estimate, Hardware, PhaseStage, Plan
 
 WIDE, NARROW = 1100, 360
 SIGNS = {"run": "▸", "resume": "↻", "reuse": "✓"}
@@ -53,7 +53,8 @@ def context(plan: Plan, verdicts: Sequence[Verdict]) -> dict[str, Any]:
     """All names that the template uses."""
     said = {verdict.stage: verdict for verdict in verdicts}
     nodes = [_node(stage.name, stage.needs, said[stage.name], describe(stage)) for stage in plan.stages]
-    views: list[PhaseView] = [phase_view(phase, estimate_of(plan, phase.name)) for phase in phases_of(plan)]
+    links = plan.hardware.figures.links
+    views: list[PhaseView] = [phase_view(phase, estimate_of(plan, phase.name), links) for phase in phases_of(plan)]
     return {
         "plan": plan,
         "headline": _headline(plan),
@@ -75,6 +76,7 @@ def context(plan: Plan, verdicts: Sequence[Verdict]) -> dict[str, Any]:
         ],
         "closing": closing(verdicts),
         "phases": views,
+        "hardware": _hardware(plan.hardware),
         "costs": [*(_cost(phase, estimate_of(plan, phase.name)) for phase in phases_of(plan)), *_total(plan)],
     }
 
@@ -88,6 +90,30 @@ def _headline(plan: Plan) -> str:
         f"{model.parameters:,} parameters · {tokens} tokens in {len(phases)} phase{several} · {phases[0].precision} · "
         f"{cluster(plan.hardware)}"
     )
+
+
+def _hardware(hardware: Hardware) -> list[tuple[str, str]]:
+    """What is known of the device, as the plan was priced with it."""
+    figures = hardware.figures
+    precisions = ("bf16", "fp16", "fp32", "fp8")
+    peaks = [f"{peak / 1e12:,.4g} {name}" for name in precisions if (peak := getattr(figures.peak_flops, name))]
+    links = [
+        f"{link.bytes_per_s / 1e9:,.4g} GB/s {where}, {link.share:.0%} of it reached"
+        for link, where in ((figures.links.device, "inside a node"), (figures.links.network, "between nodes"))
+        if link is not None
+    ]
+    bandwidth = figures.memory_bytes_per_s
+    facts = {
+        "device": figures.name or hardware.name,
+        "peak": f"{', '.join(peaks)} TFLOP/s, dense" if peaks else "",
+        "memory": size(hardware.memory_bytes) if hardware.memory_bytes else "",
+        "memory bandwidth": f"{bandwidth / 1e9:,.4g} GB/s" if bandwidth else "",
+        "links": "; ".join(links),
+        "power": f"{figures.power_watts:,.0f} W" if figures.power_watts else "",
+        "price": f"{hardware.price_per_gpu_hour:,.2f} a GPU-hour" if hardware.price_per_gpu_hour is not None else "",
+        "measured": f"{figures.measured.date} on {figures.measured.machine}" if figures.measured else "",
+    }
+    return [(key, value) for key, value in facts.items() if value]
 
 
 def _node(name: str, needs: tuple[str, ...], verdict: Verdict, does: str) -> Node:

@@ -11,6 +11,7 @@ from trainwright.compiler.present.groups import Groups, groups_of, layers_of, sh
 from trainwright.compiler.present.stage import checkpoints, layout, learning_rate, mixture
 from trainwright.compiler.present.tables import interval, percent, seconds
 from trainwright.compiler.present.time import goodput
+from trainwright.spec.device import Links
 from trainwright.spec.plan import Estimate, PhaseStage, RankMemory, StepTime
 from trainwright.spec.units import format_count
 
@@ -85,13 +86,13 @@ class PhaseView:
     gantt: Gantt | None
 
 
-def phase_view(phase: PhaseStage, estimate: Estimate) -> PhaseView:
+def phase_view(phase: PhaseStage, estimate: Estimate, links: Links) -> PhaseView:
     """The phase and its estimate in words and shares."""
     return PhaseView(
         name=phase.name,
         does=describe(phase),
         facts=_facts(phase),
-        groups=tuple(_group(each) for each in groups_of(phase)),
+        groups=tuple(_group(each) for each in groups_of(phase, links)),
         placement=placement_view(phase),
         memory=_memory(phase, estimate),
         time=_time(estimate, estimate.step) if estimate.step else None,

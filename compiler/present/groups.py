@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from trainwright.spec.device import Link, Links
 from trainwright.spec.plan import PhaseStage
 
 
@@ -16,25 +17,28 @@ class Groups:
     count: int
     first: tuple[int, ...]  # ranks of rank 0's group
     nodes: int  # the most nodes that one group spans
+    link: Link | None  # the slowest on its way, if it is known
 
     @property
     def where(self) -> str:
-        return "inside a node" if self.nodes == 1 else f"across {self.nodes:,} nodes"
+        """Whether a node holds each group, and how fast the links are."""
+        place = "inside a node" if self.nodes == 1 else f"across {self.nodes:,} nodes"
+        return place if self.link is None else f"{place}, {self.link.bytes_per_s / 1e9:,.4g} GB/s"
 
 
-def groups_of(phase: PhaseStage) -> list[Groups]:
+def groups_of(phase: PhaseStage, links: Links) -> list[Groups]:
     """The axes wider than one, innermost first; ZeRO's sub-groups of the data axis stand behind it."""
     layout = phase.layout
     tensor, context, data = 1, layout.tensor, layout.tensor * layout.context  # strides
     pipeline = data * layout.data
     axes = [
-        ("tensor", "splits every matrix", layout.tensor, tensor),
-        ("context", "splits every sequence", layout.context, context),
-        ("data", "splits the batch, adds up gradients", layout.data, data),
-        (f"ZeRO-{layout.zero}", "shares one copy of the optimizer's state", _zero_size(phase), data),
-        ("pipeline", "splits the layers", layout.pipeline, pipeline),
+        ("tensor", "cuts matrices", layout.tensor, tensor),
+        ("context", "cuts sequences", layout.context, context),
+        ("data", "cuts the batch", layout.data, data),
+        (f"ZeRO-{layout.zero}", "cuts the optimizer", _zero_size(phase), data),
+        ("pipeline", "cuts layers", layout.pipeline, pipeline),
     ]
-    return [_groups(phase, name, does, size, stride) for name, does, size, stride in axes if size > 1]
+    return [_groups(phase, links, name, does, size, stride) for name, does, size, stride in axes if size > 1]
 
 
 def short_ranks(ranks: tuple[int, ...] | range) -> str:
@@ -65,16 +69,19 @@ def _zero_size(phase: PhaseStage) -> int:
     return layout.zero_group if layout.zero and layout.zero_group < layout.data else 1
 
 
-def _groups(phase: PhaseStage, axis: str, does: str, size: int, stride: int) -> Groups:
+def _groups(phase: PhaseStage, links: Links, axis: str, does: str, size: int, stride: int) -> Groups:
     world = phase.layout.world_size
     starts = [rank for rank in range(world) if rank // stride % size == 0]
     per_node = phase.placement.ranks_per_node
     # The members are in order and `stride` apart, so the nodes of one are counted without looking at all of them.
-    spans = [_nodes(start, size, stride, per_node) for start in starts]
-    return Groups(axis, does, size, stride, world // size, tuple(range(0, size * stride, stride)), max(spans))
+    nodes = max(_boxes(start, size, stride, per_node) for start in starts)
+    near = max(_boxes(start, size, stride, links.domain or per_node) for start in starts) == 1
+    first = tuple(range(0, size * stride, stride))
+    return Groups(axis, does, size, stride, world // size, first, nodes, links.device if near else links.network)
 
 
-def _nodes(start: int, size: int, stride: int, per_node: int) -> int:
-    if stride >= per_node:
+def _boxes(start: int, size: int, stride: int, each: int) -> int:
+    """How many boxes of `each` consecutive ranks a group touches."""
+    if stride >= each:
         return size
-    return (start + (size - 1) * stride) // per_node - start // per_node + 1
+    return (start + (size - 1) * stride) // each - start // each + 1

@@ -31,10 +31,11 @@ def print_memory(estimate: Estimate, console: Console) -> None:
     ]
     console.print(Text("  ").join([*legend, Text("·=free")] if estimate.capacity_bytes else legend))
     console.print(_table(estimate, whole))
-    place = f"{size(full.memory.total_bytes)} on {_rank(estimate, full.memory).replace('each', 'each rank')}"
-    console.print(f"Peak: {place}, {full.memory.peak}. Most of it is {full.memory.binds}.")
+    place = "each rank" if len(estimate.memory) == 1 else _rank(estimate, full.memory)
+    total = size(full.memory.total_bytes)
+    console.print(f"Peak: {total} on {place}, {full.memory.peak}. Most of it is {full.memory.binds}.")
     if len(full.memory.activations) > 1:
-        console.print(_activations(full.memory, _rank(estimate, full.memory), console.width))
+        console.print(_activations(full.memory, place, console.width))
 
 
 def stacked(memory: RankMemory, whole_bytes: int, width: int) -> Text:

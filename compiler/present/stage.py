@@ -35,7 +35,7 @@ def present_stage(plan: Plan, verdict: Verdict, console: Console) -> None:
     console.print(grid)
     if isinstance(stage, PhaseStage):
         estimate = estimate_of(plan, stage.name)
-        _print_placement(stage, console)
+        _print_placement(plan, stage, console)
         print_memory(estimate, console)
         print_time(plan, estimate, console)
         print_schedule(stage, estimate, console)
@@ -133,8 +133,8 @@ def _shown(value: object) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _print_placement(phase: PhaseStage, console: Console) -> None:
-    groups = groups_of(phase)
+def _print_placement(plan: Plan, phase: PhaseStage, console: Console) -> None:
+    groups = groups_of(phase, plan.hardware.figures.links)
     if groups:
         made = table("\nRanks that work together", "axis", "does", "first group", right=("size", "groups"))
         made.add_column("links")

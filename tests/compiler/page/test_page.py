@@ -63,7 +63,8 @@ def page_of(plan: Plan) -> tuple[str, Page]:
 def test_every_section_is_there() -> None:
     text, parsed = page_of(made_plan())
     assert re.findall("<h2>([^<]*?) ?<", text) == [
-        "Stages", "Time and cost", "4k", "32k", "Values nobody wrote", "Notes", "What this page was made from",
+        "Stages", "Time and cost", "4k", "32k", "Hardware", "Values nobody wrote", "Notes",
+        "What this page was made from",
     ]  # fmt: skip
     for said in ("yes: the fullest rank (pp 0 in 4k) needs 40.0 GiB of 79.2 GiB (51%)", "~50,400 45,300 to 55,400",
                  "stopped, checkpoint at step 120", "topology.context context parallelism is not built yet",

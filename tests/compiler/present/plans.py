@@ -1,6 +1,7 @@
 """A plan with figures made up by hand: 7B on 64 GPUs, one pipelined phase and one that is not, text from far away."""
 
 from trainwright.compiler.review import Verdict
+from trainwright.spec.device import HardwareFile, Link, Links, Peak
 from trainwright.spec.plan import (
     AnyStage,
     Assumption,
@@ -36,9 +37,11 @@ MODEL = ModelPlan(
     layers=32, hidden_size=4096, heads=32, kv_heads=8, head_size=128, ffn_size=14_336, vocab_size=92_544,
     norm_eps=1e-5, init_std=0.02, attention_bias=False, tie_embeddings=False, parameters=7_737_708_544,
 )  # fmt: skip
+LINKS = Links(device=Link(bytes_per_s=200e9), network=Link(bytes_per_s=25e9), domain=8)
+FIGURES = HardwareFile(name="A800 80GB", peak_flops=Peak(bf16=312e12), power_watts=400.0, links=LINKS)
 HARDWARE = Hardware(
     name="a800-80gb", device="cuda", nodes=8, gpus_per_node=8, memory_bytes=85 * GB, peak_flops=312e12,
-    price_per_gpu_hour=1.8,
+    price_per_gpu_hour=1.8, figures=FIGURES,
 )  # fmt: skip
 PIPELINED = Layout(
     tensor=2, pipeline=4, virtual_pipeline=2, context=1, data=8, sequence_parallel=True, zero=1, zero_group=4,

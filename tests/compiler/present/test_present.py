@@ -5,7 +5,7 @@ import io
 import msgspec
 import pytest
 from rich.console import Console
-from tests.compiler.present.plans import GB, HARDWARE, made_plan, made_verdicts
+from tests.compiler.present.plans import GB, HARDWARE, LINKS, made_plan, made_verdicts
 
 from trainwright.compiler.present.document import stage_to_json
 from trainwright.compiler.present.facts import TERMS, fullest, totals
@@ -14,6 +14,7 @@ from trainwright.compiler.present.memory import stacked
 from trainwright.compiler.present.plan import present_plan
 from trainwright.compiler.present.stage import present_stage
 from trainwright.compiler.present.tables import bar, interval, seconds
+from trainwright.spec.device import Links
 from trainwright.spec.plan import PhaseStage, Plan
 
 replace = msgspec.structs.replace
@@ -102,17 +103,22 @@ def test_intervals_are_left_out_where_they_are_points() -> None:
 
 def test_groups_say_their_members_and_whether_a_node_holds_them() -> None:
     plan = made_plan()
-    groups = {each.axis: each for each in groups_of(phase(plan, "4k"))}
+    groups = {each.axis: each for each in groups_of(phase(plan, "4k"), LINKS)}
     assert {axis: (each.size, each.count, each.nodes) for axis, each in groups.items()} == {
         "tensor": (2, 32, 1), "data": (8, 8, 2), "ZeRO-1": (4, 16, 1), "pipeline": (4, 16, 4),
     }  # fmt: skip
     assert groups["pipeline"].first == (0, 16, 32, 48)
-    assert "ZeRO-1" not in {each.axis for each in groups_of(phase(plan, "32k"))}  # it is the data axis
+    assert groups["tensor"].where == "inside a node, 200 GB/s"
+    assert groups["data"].where == "across 2 nodes, 25 GB/s"
+    rack = replace(LINKS, domain=72)  # a fast link that joins more than a node
+    assert [each.where for each in groups_of(phase(plan, "4k"), rack)][1] == "across 2 nodes, 200 GB/s"
+    assert groups_of(phase(plan, "4k"), Links())[0].where == "inside a node"
+    assert "ZeRO-1" not in {each.axis for each in groups_of(phase(plan, "32k"), LINKS)}  # it is the data axis
 
 
 def test_groups_agree_with_the_coordinates_of_a_rank() -> None:
     own = phase(made_plan(), "4k")
-    for group in groups_of(own):
+    for group in groups_of(own, LINKS):
         axis = "data" if group.axis.startswith("ZeRO") else group.axis
         places = [getattr(own.layout.coordinates(rank), axis) for rank in group.first]
         assert places == list(range(group.size))
