@@ -182,7 +182,8 @@ class Failures(Table, kw_only=True, frozen=True):
 class Storage(Table, kw_only=True, frozen=True):
     per_node: Annotated[BytesPerSecond, Meta(description="What one node writes of a checkpoint.")] = 2e9
     total: Annotated[
-        BytesPerSecond | None, Meta(description="What all nodes write together; as many as there are, if absent.")
+        BytesPerSecond | None,
+        Meta(description="What all nodes write together; as many as there are, if absent.", examples=["100GB/s"]),
     ] = None
 
 
@@ -451,8 +452,12 @@ class Evaluation(Table, kw_only=True, frozen=True):
     every: Annotated[
         Interval | None, Meta(description="Also during training; only at the end if absent.", examples=["1000 steps"])
     ] = None
-    sources: Annotated[tuple[str, ...], Meta(description="perplexity: all sources if empty.")] = ()
-    prompts: Annotated[tuple[str, ...], Meta(description="samples: what to continue.")] = ()
+    sources: Annotated[
+        tuple[str, ...], Meta(description="perplexity: all sources if empty.", examples=[["stdlib"]])
+    ] = ()
+    prompts: Annotated[
+        tuple[str, ...], Meta(description="samples: what to continue.", examples=[["Once upon a time"]])
+    ] = ()
     max_tokens: Annotated[
         Count | None, Meta(description="samples: length of a continuation; 64 if absent.", examples=[64])
     ] = None
@@ -460,7 +465,9 @@ class Evaluation(Table, kw_only=True, frozen=True):
         NonNegativeFloat | None, Meta(description="samples: 0 is greedy; 0.8 if absent.", examples=[0.8])
     ] = None
     top_p: Annotated[Fraction | None, Meta(description="samples: nucleus; 0.9 if absent.", examples=[0.9])] = None
-    lengths: Annotated[tuple[Tokens, ...], Meta(description="needle: context lengths.")] = ()
+    lengths: Annotated[
+        tuple[Tokens, ...], Meta(description="needle: context lengths.", examples=[["4Ki", "32Ki"]])
+    ] = ()
 
 
 class Export(Table, kw_only=True, frozen=True):

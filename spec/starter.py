@@ -1,5 +1,6 @@
 """The commented spec that `trainwright init` writes."""
 
+import tomllib
 from pathlib import Path
 
 from trainwright.spec.device import known_hardware
@@ -10,6 +11,7 @@ _SCHEMA = Path(__file__).resolve().parent.parent / "schemas" / "spec.schema.json
 _RUN = """#:schema {schema}
 # {name}: from raw text to an evaluated, exported model.
 # Next: `trainwright check {name}.toml`, then `trainwright plan {name}.toml`, then `trainwright run {name}.toml`.
+# Every other key with its meaning: `trainwright init NAME --preset {preset} --full`; docs/spec.md has the reference.
 
 extends = ["preset:{preset}"]  # gives what is not written here; `trainwright show {name}.toml` prints every value
 
@@ -24,19 +26,14 @@ _TINY_DATA = """
 [data]
 held_out = 0.02  # share of documents kept from training, for evaluation
 
-[data.sources.text]
-path = "data/text"  # a folder, file or glob beside this file: *.txt or *.jsonl, compressed or not
-language = "en"
-license = "unknown"
-
-[data.sources.stdlib]
-path = "python://stdlib"  # the running Python's own sources
+[data.sources.stdlib]  # your own text is one more table like this one
+path = "python://stdlib"  # the running Python's own sources; or a folder, file, glob or fsspec URL
 kind = "code"
 language = "python"
 license = "PSF-2.0"
 
 [data.mixtures]  # weights; they need not sum to one
-base = { text = 0.7, stdlib = 0.3 }
+base = { stdlib = 1.0 }
 
 [[phases]]
 name = "pretrain"
@@ -55,18 +52,20 @@ gpus_per_node = 8
 gpu = "h100"  # or {hardware}
 network = {{ per_gpu = "400Gb/s", kind = "infiniband" }}
 
-[topology]
-tensor = {tensor}  # what tensor, pipeline and context leave of the devices must divide the sequences of a step
-recompute = "{recompute}"
+[topology]  # "auto": the fastest that fits; `trainwright plan {name}.toml --search` shows the runners-up
+tensor = "auto"
+pipeline = "auto"
+context = "auto"
+recompute = "auto"
 
 [data]
 held_out = 0.001  # share of documents kept from training, for evaluation
 
-# Paths may be local, relative to this file, or any fsspec URL.
+# Where your text is: local, relative to this file, or any fsspec URL. A remote place is not looked at while planning.
 """
 
 _SOURCE = """[data.sources.{name}]
-path = "data/{name}"
+path = "s3://my-bucket/{name}/*.jsonl.zst"
 kind = "{kind}"
 license = "unknown"
 
@@ -90,10 +89,19 @@ formats = ["huggingface"]
 """
 
 
-def starter(name: str, preset: str) -> str:
-    """The text of `NAME.toml`. It loads; only its data paths are for the user to fill in. ValueError if unknown."""
+def starter(name: str, preset: str, *, full: bool = False) -> str:
+    """The text of `NAME.toml`, a right spec; with `full`, every other key as a comment. ValueError if unknown."""
     if preset not in known_presets():
         raise ValueError(f"unknown preset `{preset}`; there are {', '.join(known_presets())}")
+    short = _short(name, preset)
+    if not full:
+        return short
+    from trainwright.spec.catalogue import with_every_key
+
+    return with_every_key(short, tomllib.loads(preset_text(preset)))
+
+
+def _short(name: str, preset: str) -> str:
     start = _RUN.format(schema=_SCHEMA.as_uri(), name=name, preset=preset)
     if preset == "tiny":
         return start + _TINY_DATA + _END.format(phases='"pretrain"', last="pretrain")
@@ -105,7 +113,6 @@ def starter(name: str, preset: str) -> str:
     data = "".join(_SOURCE.format(name=source, kind="code" if source == "code" else "text") for source in sources)
     weights = "\n".join(["[data.mixtures]  # weights; they need not sum to one", *(_MIXTURES[m] for m in mixtures)])
     end = _END.format(phases=", ".join(f'"{phase}"' for phase in names), last=names[-1])
-    tensor, recompute = (4, "full") if preset.endswith("20b") else (1, "selective")
     others = ", ".join(device for device in known_hardware() if device != "h100")
-    machine = _LARGE_DATA.format(hardware=others, tensor=tensor, recompute=recompute)
+    machine = _LARGE_DATA.format(hardware=others, name=name)
     return f"{start}{machine}\n{data}{weights}\n\n{written}{end}"

@@ -99,16 +99,6 @@ def test_rendered_json_satisfies_its_schema() -> None:
     jsonschema.validate(json.loads(render_json(mistakes)), schema.published_schema("diagnostics"))
 
 
-@pytest.mark.parametrize("preset", layers.known_presets())
-def test_a_starter_loads(preset: str, tmp_path: Path) -> None:
-    path = tmp_path / "mine.toml"
-    path.write_text(starter("mine", preset), encoding="utf-8")
-    loaded = load(path)
-    assert loaded.diagnostics == []
-    assert loaded.spec is not None
-    assert loaded.spec.run.name == "mine"
-
-
 def test_a_starter_of_no_preset_is_refused() -> None:
     with pytest.raises(ValueError, match="unknown preset `nope`"):
         starter("mine", "nope")
