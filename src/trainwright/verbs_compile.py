@@ -319,7 +319,8 @@ def plan_size(made: Plan) -> str:
 
     phases = [stage for stage in made.stages if isinstance(stage, PhaseStage)]
     tokens = sum(stage.steps * stage.tokens_per_step for stage in phases)
-    return f"{phases[0].model.parameters:,} parameters, {rounded(tokens)} tokens in {len(phases)} phase{'' if len(phases) == 1 else 's'}"
+    noun = "phase" if len(phases) == 1 else "phases"
+    return f"{phases[0].model.parameters:,} parameters, {rounded(tokens)} tokens in {len(phases)} {noun}"
 
 
 def exit_code(diagnostics: list[Diagnostic]) -> int:
