@@ -9,7 +9,9 @@ import torch
 from torch import Tensor, distributed
 from torch.autograd.function import once_differentiable
 
-_CHUNK_BYTES = 1 << 21  # rows are finished while they lie in the cache
+# Rows are worked on in pieces of this size: on a CPU they are finished while they lie in the cache; elsewhere they fill
+# the device, and no temporary is of the size of all logits.
+_CPU_PIECE_BYTES, _DEVICE_PIECE_BYTES = 1 << 21, 1 << 27
 
 
 def cross_entropy(logits_NV: Tensor, labels_N: Tensor, group: distributed.ProcessGroup | None = None) -> Tensor:
@@ -24,18 +26,29 @@ class _CrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, logits_NV: Tensor, labels_N: Tensor, group: distributed.ProcessGroup | None) -> Tensor:
         ctx.dtype = logits_NV.dtype
-        wide_NV = logits_NV if logits_NV.dtype == torch.float64 else logits_NV.float()
+        wide = torch.float64 if logits_NV.dtype == torch.float64 else torch.float32
+        # The log-probabilities take the place of fp32 logits, and are the only wide copy of others.
+        logp_NV = logits_NV if logits_NV.dtype == wide else torch.empty_like(logits_NV, dtype=wide)
+        rows = _rows(logp_NV)
+        pieces = list(zip(torch.split(logp_NV, rows), torch.split(logits_NV, rows), strict=True))
         if group is None or group.size() == 1:
-            logp_NV, mine_N = torch.log_softmax(wide_NV, dim=-1), None
+            mine_N = None
+            for logp, logits in pieces:
+                logp.copy_(torch.log_softmax(logits, dim=-1, dtype=wide))
             loss_N = -logp_NV.gather(1, labels_N[:, None])[:, 0]
         else:
-            labels_N = labels_N - group.rank() * wide_NV.shape[1]
-            mine_N = (labels_N >= 0) & (labels_N < wide_NV.shape[1])
+            labels_N = labels_N - group.rank() * logits_NV.shape[1]
+            mine_N = (labels_N >= 0) & (labels_N < logits_NV.shape[1])
             labels_N = labels_N.where(mine_N, 0)
-            max_N1 = wide_NV.amax(dim=-1, keepdim=True)
+            max_N1 = logits_NV.amax(dim=-1, keepdim=True).to(wide)
             distributed.all_reduce(max_N1, distributed.ReduceOp.MAX, group)
-            logp_NV = wide_NV.sub_(max_N1)
-            sums_2N = torch.stack((logp_NV.exp().sum(-1), logp_NV.gather(1, labels_N[:, None])[:, 0] * mine_N))
+            sum_N = max_N1.new_empty(len(logits_NV))
+            for (logp, logits), largest, total in zip(
+                pieces, torch.split(max_N1, rows), torch.split(sum_N, rows), strict=True
+            ):
+                torch.sub(logits, largest, out=logp)
+                torch.sum(logp.exp(), dim=-1, out=total)
+            sums_2N = torch.stack((sum_N, logp_NV.gather(1, labels_N[:, None])[:, 0] * mine_N))
             distributed.all_reduce(sums_2N, distributed.ReduceOp.SUM, group)
             log_N = sums_2N[0].log()
             loss_N = log_N - sums_2N[1]
@@ -49,8 +62,14 @@ class _CrossEntropy(torch.autograd.Function):
     def backward(ctx: Any, grad_N: Tensor) -> tuple[Tensor, None, None]:
         logp_NV, labels_N = ctx.saved_tensors
         hit_N = grad_N if ctx.mine_N is None else grad_N * ctx.mine_N
-        rows = max(1, _CHUNK_BYTES // (logp_NV.element_size() * logp_NV.shape[1])) if logp_NV.is_cpu else len(logp_NV)
+        rows = _rows(logp_NV)
         for logp, grad in zip(torch.split(logp_NV, rows), torch.split(grad_N[:, None], rows), strict=True):
             logp.exp_().mul_(grad)
         logp_NV.scatter_add_(1, labels_N[:, None], -hit_N[:, None])
         return logp_NV.to(ctx.dtype), None, None
+
+
+def _rows(logits_NV: Tensor) -> int:
+    """Rows of a piece."""
+    piece_bytes = _CPU_PIECE_BYTES if logits_NV.is_cpu else _DEVICE_PIECE_BYTES
+    return max(1, piece_bytes // (logits_NV.element_size() * logits_NV.shape[1]))

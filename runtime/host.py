@@ -6,6 +6,7 @@ CUDA device it leaves torch as it is. Call it before anything of `trainwright.ru
 
 import functools
 import importlib
+import logging
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -86,6 +87,12 @@ def install() -> None:
         # It would advise CUDA_DEVICE_MAX_CONNECTIONS=1 at the first tensor-parallel product: there is no such device.
         layers = importlib.import_module("megatron.core.tensor_parallel.layers")
         layers.linear_with_grad_accumulation_and_async_allreduce.warned = True
+    # It warns of every MLP that is not its own class, ours included.
+    layer = logging.getLogger("megatron.core.transformer.transformer_layer")
+    layer.addFilter(lambda record: "Unknown MLP type" not in record.getMessage())
+    # It reads its own default, fp8=False, as "fp8 is on", and then wants Transformer Engine (0.16.1).
+    random = importlib.import_module("megatron.core.tensor_parallel.random")
+    random.CheckpointWithoutOutput.__init__.__defaults__ = (None,)
     _installed = True
 
 

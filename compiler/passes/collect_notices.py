@@ -90,10 +90,6 @@ def _layouts(draft: Draft) -> Iterator[Notice]:
             yield Notice(key=_key(index, own, "zero_group"), message=message, blocks=True)
 
 
-# Of `recompute_modules`: what the runtime hands to Megatron-core.
-_EXECUTED_MODULES = frozenset({"core_attention"})
-
-
 def _not_built(layout: Layout) -> Iterator[tuple[str, str]]:
     """Key and message of what is planned and priced, but not executed."""
     if layout.zero >= 2:
@@ -106,11 +102,6 @@ def _not_built(layout: Layout) -> Iterator[tuple[str, str]]:
         yield "tensor_mode", message
     if layout.offload:
         yield "offload", f"keeping {' and '.join(layout.offload)} in the host's memory is not built yet"
-    modules = [module for module in layout.recompute_modules if module not in _EXECUTED_MODULES]
-    if modules:
-        yield "recompute_modules", f"making {' and '.join(modules)} again is not built yet"
-    if layout.recompute_layers is not None:
-        yield "recompute_layers", "making some of a chunk's layers again is not built yet"
 
 
 def _key(index: int, own: TopologyOverride, key: str) -> str:

@@ -45,7 +45,7 @@ def fake_world(layout: Layout, rank: int, *, on_gpu: bool) -> Iterator[None]:
     megatron_random._get_all_rng_states = lambda: ()
     megatron_random._set_all_rng_states = lambda: None
     if on_gpu:
-        cross_entropy._CHUNK_BYTES = 1 << 62  # on a CPU it goes by pieces that fit the cache
+        cross_entropy._CPU_PIECE_BYTES = cross_entropy._DEVICE_PIECE_BYTES
         functional.scaled_dot_product_attention = _gpu_attention  # type: ignore[assignment]
     with _NoValues(allow_non_fake_inputs=True):
         yield

@@ -20,6 +20,7 @@ from megatron.core.fusions.fused_bias_dropout import get_bias_dropout_add
 from megatron.core.models.gpt import GPTModel
 from megatron.core.tensor_parallel import ColumnParallelLinear, RowParallelLinear
 from megatron.core.tensor_parallel.layers import VocabParallelEmbedding, set_tensor_model_parallel_attributes
+from megatron.core.tensor_parallel.random import CheckpointWithoutOutput
 from megatron.core.transformer import ModuleSpec, TransformerConfig
 from megatron.core.transformer.attention import SelfAttention, SelfAttentionSubmodules
 from megatron.core.transformer.enums import AttnMaskType
@@ -62,7 +63,7 @@ def build_model(
     for stage in stages:
         chunk = Decoder(
             config,
-            _block(config, model, stage, rope_base, attention),
+            _block(config, model, layout, stage, rope_base, attention),
             model.vocab_size,
             sequence_length,
             pre_process=parallel_state.is_pipeline_first_stage(ignore_virtual=False, vp_stage=stage),
@@ -128,6 +129,35 @@ class CoreAttention(nn.Module):
         return self.choice.attend(q_SBHD, k_TBGD, v_TBGD, edges_BE, None).flatten(2)
 
 
+class Attention(SelfAttention):  # type: ignore[misc]
+    """SelfAttention that keeps no more than it must."""
+
+    def get_query_key_value_tensors(self, *args: Any, **options: Any) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values. They come as views of one product, and a kept view would keep it whole."""
+        query, key, value = super().get_query_key_value_tensors(*args, **options)
+        if self.checkpoint_core_attention:  # keeps all three
+            query, key = query.contiguous(), key.contiguous()
+        return query, key, value.contiguous()
+
+
+class Mlp(MLP):  # type: ignore[misc]
+    """MLP that can drop the activation's product after the forward pass, and make it again for the backward pass."""
+
+    def __init__(self, *args: Any, recompute_activation: bool, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.recompute_activation = recompute_activation
+
+    def forward(self, hidden_states: Tensor, **options: Any) -> tuple[Tensor, Tensor | None]:
+        if not (self.recompute_activation and self.training):
+            output, bias = super().forward(hidden_states, **options)
+            return output, bias
+        wide, _ = self.linear_fc1(hidden_states)
+        dropped = CheckpointWithoutOutput()
+        output, bias = self.linear_fc2(dropped.checkpoint(self.activation_func, wide))
+        dropped.discard_output_and_register_recompute(output)
+        return output, bias
+
+
 class RowLinear(RowParallelLinear):  # type: ignore[misc]
     """RowParallelLinear that knows its group: Megatron's own hands None to its matrix product, which warns of it."""
 
@@ -146,6 +176,7 @@ class BiasedRowLinear(RowLinear):
 def _block(
     config: TransformerConfig,
     model: ModelPlan,
+    layout: Layout,
     stage: int | None,
     rope_base: float,
     attention: Literal["auto", "reference", "sdpa"],
@@ -156,7 +187,7 @@ def _block(
         submodules=TransformerLayerSubmodules(
             input_layernorm=RmsNorm,
             self_attention=ModuleSpec(
-                module=SelfAttention,
+                module=Attention,
                 params={"attn_mask_type": AttnMaskType.causal},
                 submodules=SelfAttentionSubmodules(
                     linear_qkv=ColumnParallelLinear,
@@ -167,8 +198,12 @@ def _block(
             self_attn_bda=get_bias_dropout_add,
             pre_mlp_layernorm=RmsNorm,
             mlp=ModuleSpec(
-                module=MLP,
-                params={"ffn_hidden_size": model.ffn_size},
+                module=Mlp,
+                params={
+                    "ffn_hidden_size": model.ffn_size,
+                    "tp_group": parallel_state.get_tensor_model_parallel_group(),
+                    "recompute_activation": _drops_activation(layout),
+                },
                 submodules=MLPSubmodules(linear_fc1=ColumnParallelLinear, activation_func=SwiGlu, linear_fc2=RowLinear),
             ),
             mlp_bda=get_bias_dropout_add,
@@ -179,11 +214,6 @@ def _block(
 
 
 def _config(model: ModelPlan, layout: Layout, dtype: torch.dtype, placement: Placement | None) -> TransformerConfig:
-    recompute: dict[str, dict[str, Any]] = {
-        "none": {},
-        "selective": {"recompute_granularity": "selective", "recompute_modules": ["core_attn"]},
-        "full": {"recompute_granularity": "full", "recompute_method": "uniform", "recompute_num_layers": 1},
-    }
     on_cpu = host.device().type == "cpu"
     with host.expected_warnings():
         return TransformerConfig(
@@ -219,8 +249,39 @@ def _config(model: ModelPlan, layout: Layout, dtype: torch.dtype, placement: Pla
             masked_softmax_fusion=False,
             cuda_graph_scope=[],  # unused; the default warns of itself
             calculate_per_token_loss=True,
-            **recompute[layout.recompute],
+            **_recompute(layout),
         )
+
+
+# Of `recompute_modules`, in Megatron's words; the activation is dropped by our own Mlp.
+_MEGATRON_MODULES = {"core_attention": "core_attn", "norm": "layernorm", "mlp": "mlp"}
+
+
+def _modules(layout: Layout) -> tuple[str, ...]:
+    """What `selective` makes again."""
+    return layout.recompute_modules or ("core_attention",)
+
+
+def _drops_activation(layout: Layout) -> bool:
+    """Whether the MLP drops its activation's product alone; made again as a whole, it makes that again too."""
+    modules = _modules(layout)
+    return layout.recompute == "selective" and "activation" in modules and "mlp" not in modules
+
+
+def _recompute(layout: Layout) -> dict[str, Any]:
+    """What is made again in the backward pass rather than kept."""
+    if layout.recompute == "selective":
+        modules = [_MEGATRON_MODULES[name] for name in _modules(layout) if name in _MEGATRON_MODULES]
+        return {"recompute_granularity": "selective", "recompute_modules": modules}
+    if layout.recompute == "full":
+        # Of the `uniform` method only the whole is used: groups of one layer, all of them.
+        some = layout.recompute_layers is not None
+        return {
+            "recompute_granularity": "full",
+            "recompute_method": "block" if some else "uniform",
+            "recompute_num_layers": layout.recompute_layers or 1,
+        }
+    return {}
 
 
 def _stages(layout: Layout, placement: Placement | None) -> list[list[str]] | None:

@@ -15,6 +15,22 @@ class UnsupportedLayoutError(Exception):
     """The layout is valid, but this version cannot run it."""
 
 
+def refuse_unsupported(layout: Layout) -> None:
+    """Raises UnsupportedLayoutError for what plans can hold but this version cannot run."""
+    shard = f"the optimizer is sharded over the whole data axis (zero_group = {layout.data})"
+    reasons = {
+        f"context parallelism is not built yet, but the layout asks for context = {layout.context}": layout.context > 1,
+        f"{shard}, not yet over groups of {layout.zero_group}": layout.zero == 1 and layout.zero_group != layout.data,
+        f"zero = {layout.zero} is not built yet: ZeRO 0 and 1 are": layout.zero > 1,
+        "weight parallelism is not built yet": layout.weight > 1,
+        "offloading to the host's memory is not built yet": bool(layout.offload),
+        "keeping gathered inputs is not built": layout.keep_gathered,
+    }
+    for reason, holds in reasons.items():
+        if holds:
+            raise UnsupportedLayoutError(reason)
+
+
 def initialize(
     layout: Layout,
     *,
@@ -29,15 +45,7 @@ def initialize(
     `init_method` is where the processes meet; with `env://` torch takes rank and size from torchrun's environment.
     Raises UnsupportedLayoutError, ValueError if the number of processes is not the layout's.
     """
-    if layout.context > 1:
-        raise UnsupportedLayoutError(
-            f"context parallelism is not built yet, but the layout asks for context = {layout.context}"
-        )
-    if layout.zero == 1 and layout.zero_group != layout.data:
-        raise UnsupportedLayoutError(
-            f"the optimizer is sharded over the whole data axis (zero_group = {layout.data}), "
-            f"not yet over groups of {layout.zero_group}"
-        )
+    refuse_unsupported(layout)
     if not distributed.is_initialized():
         distributed.init_process_group(
             host.backend(),

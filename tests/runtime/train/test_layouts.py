@@ -54,12 +54,20 @@ def test_tied_embeddings_and_biases_are_shared_out_right(world: World) -> None:
     check({name: apart(run, reference) for name, run in runs.items()})
 
 
+RECOMPUTED: list[dict[str, Any]] = [
+    {"recompute": "selective"},
+    {"recompute": "selective", "recompute_modules": ["core_attention", "norm", "activation"]},
+    {"recompute": "selective", "recompute_modules": ["norm", "mlp"]},
+    {"recompute": "full"},
+    {"recompute": "full", "recompute_layers": 2},
+]
+
+
 @pytest.mark.slow
 def test_recomputation_changes_nothing_and_bf16_little(world: World) -> None:
     job = {"do": "losses", "steps": 20}
-    plain, selective, full = world(1, **job, layouts=[{}, {"recompute": "selective"}, {"recompute": "full"}])
-    assert selective == plain
-    assert full == plain
+    plain, *recomputed = world(1, **job, layouts=[{}, *RECOMPUTED])
+    assert recomputed == [plain] * len(RECOMPUTED)
     bf16, recomputed = world(1, **job, precision="bf16", layouts=[{}, {"recompute": "full"}])
     assert recomputed == bf16
     assert max(abs(a[0] - b[0]) / b[0] for a, b in zip(bf16, plain, strict=True)) < 1e-2
