@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from trainwright.compiler.cost.schedule import Task, Timeline, timeline
+from trainwright.compiler.cost.schedule import Task, Timeline
+from trainwright.compiler.cost.what_if import planned_timeline
 from trainwright.spec.plan import Estimate, PhaseStage, Plan, RankMemory
 
 _NAMES = {"F": "forward", "B": "backward", "W": "weights"}
@@ -49,11 +50,11 @@ def chrome_trace(plan: Plan) -> dict[str, Any]:
 
 
 def _phase(process: int, phase: PhaseStage, estimate: Estimate) -> Iterator[dict[str, Any]]:
-    step, layout = estimate.step, phase.layout
+    step = estimate.step
     if step is None or not step.chunks:
         return
-    line = timeline(step.chunks, layout.micro_batches, layout.schedule, step.transfer_s)
-    title = f"{phase.name}: a step of {layout.micro_batches} micro-batches"
+    line = planned_timeline(phase, step)
+    title = f"{phase.name}: a step of {phase.layout.micro_batches} micro-batches"
     yield _metadata("process_name", process, 0, {"name": title})
     yield _metadata("process_sort_index", process, 0, {"sort_index": process})
     after = [(name, colour, step.parts[name]) for name, colour in _AFTER if step.parts.get(name, 0.0) > 0]
