@@ -1,39 +1,96 @@
-"""The estimates stay within `[budget]`."""
+"""The estimates stay within `[budget]`: an error if the estimate itself is over, a warning if only its high end is."""
 
 from collections.abc import Iterator
 
 from trainwright.compiler.draft import Check, Draft
-from trainwright.spec.diagnostics import Diagnostic
+from trainwright.compiler.search.ask import question_of
+from trainwright.compiler.search.enough import Enough, what_is_enough
+from trainwright.spec.diagnostics import Diagnostic, Severity
 from trainwright.spec.units import format_seconds
 
 
 def check_budget(draft: Draft) -> Iterator[Diagnostic]:
     budget = draft.spec.budget
-    costs = [estimate.cost for estimate in draft.estimates]
     if budget.max_cost is not None:
-        where = draft.value_at("budget", "max_cost")
-        cost = sum(cost for cost in costs if cost is not None)
-        if None in costs:
-            unknown = "price_per_gpu_hour" if draft.hardware.peak_flops is not None else "gpu"
-            message = "`max_cost` cannot be held against a cost that nothing is known of"
-            yield Diagnostic("TW334", message, where, f"state `{unknown}` in `[cluster]`", severity="warning")
-        elif cost > budget.max_cost:
-            message = f"training is estimated at {cost:,.0f}, which is over `max_cost` {budget.max_cost:,.0f}"
-            yield Diagnostic(
-                "TW332", message, where, f"train on {budget.max_cost / cost:.0%} of the tokens, or spend more"
-            )
-    durations = [estimate.duration_s for estimate in draft.estimates]
+        yield from _cost(draft, budget.max_cost)
     if budget.deadline is not None:
-        where = draft.value_at("budget", "deadline")
-        duration = sum(duration for duration in durations if duration is not None)
-        if None in durations:
-            message = "`deadline` cannot be held against a time that nothing is known of"
-            yield Diagnostic("TW334", message, where, "name a `gpu` in `[cluster]`", severity="warning")
-        elif duration > budget.deadline:
-            ratio = duration / budget.deadline
-            message = f"training is estimated at {format_seconds(duration)}, past the deadline of "
-            message += format_seconds(budget.deadline)
-            yield Diagnostic("TW333", message, where, f"a cluster {ratio:,.1f} times as large would do")
+        yield from _deadline(draft, budget.deadline)
 
 
-CHECK_BUDGET = Check(check_budget, needs=("spec.budget", "estimates", "hardware"), holds="within budget")
+def _cost(draft: Draft, most: float) -> Iterator[Diagnostic]:
+    where = draft.value_at("budget", "max_cost")
+    total, low, high = (_sum(draft, key) for key in ("cost", "cost_low", "cost_high"))
+    if total is None or low is None or high is None:
+        unknown = "price_per_gpu_hour" if draft.hardware.peak_flops is not None else "gpu"
+        message = "`max_cost` cannot be held against a cost that nothing is known of"
+        yield Diagnostic("TW334", message, where, f"state `{unknown}` in `[cluster]`", severity="warning")
+    elif high > most:
+        message = f"training is estimated at {total:,.0f} ({low:,.0f} to {high:,.0f})"
+        message += f", {total - most:,.0f} over `max_cost`" if total > most else ": `max_cost` may not be enough"
+        yield Diagnostic("TW332", message, where, _cheaper(draft, most / total), severity=_severity(total > most))
+
+
+def _cheaper(draft: Draft, share: float) -> str:
+    if share >= 1:
+        return "nothing has to change if the estimate holds"
+    enough = _what_is_enough(draft, share)
+    if enough.layout:
+        return "other layouts of this cluster are cheaper by that much: see `trainwright plan --search`"
+    return f"train on {share:.0%} of the tokens, or see `trainwright plan --search --objective cost`"
+
+
+def _deadline(draft: Draft, latest_s: float) -> Iterator[Diagnostic]:
+    where = draft.value_at("budget", "deadline")
+    total, low, high = (_sum(draft, key) for key in ("duration_s", "duration_low_s", "duration_high_s"))
+    if total is None or low is None or high is None:
+        message = "`deadline` cannot be held against a time that nothing is known of"
+        yield Diagnostic("TW334", message, where, "name a `gpu` in `[cluster]`", severity="warning")
+    elif high > latest_s:
+        message = f"training is estimated at {format_seconds(total)} ({format_seconds(low)} to {format_seconds(high)})"
+        over = f", {format_seconds(total - latest_s)} past the deadline"
+        message += over if total > latest_s else ": it may end after the deadline"
+        late = total > latest_s
+        yield Diagnostic("TW333", message, where, _sooner(draft, latest_s / total), severity=_severity(late))
+
+
+def _sooner(draft: Draft, share: float) -> str:
+    if share >= 1:
+        return "nothing has to change if the estimate holds"
+    enough = _what_is_enough(draft, share)
+    if enough.layout:
+        return "other layouts of this cluster are that fast: see `trainwright plan --search`"
+    if enough.nodes is not None:
+        return f"`nodes = {enough.nodes}` would do; `trainwright plan --search --objective gpus` looks for fewer"
+    return f"train on {share:.0%} of the tokens, or see `trainwright plan --search --objective gpus`"
+
+
+def _what_is_enough(draft: Draft, share: float) -> Enough:
+    questions = {index: question_of(draft, index) for index in range(len(draft.open_topologies))}
+    steps_s = [estimate.step.time_s for estimate in draft.estimates if estimate.step is not None]
+    return what_is_enough(questions, draft.hardware.figures, steps_s, share)
+
+
+def _sum(draft: Draft, key: str) -> float | None:
+    values = [getattr(estimate, key) for estimate in draft.estimates]
+    return None if None in values else sum(values)
+
+
+def _severity(over: bool) -> Severity:
+    return "error" if over else "warning"
+
+
+CHECK_BUDGET = Check(
+    check_budget,
+    needs=(
+        "spec.budget",
+        "spec.cluster",
+        "spec.phases",
+        "spec.run",
+        "model",
+        "courses",
+        "open_topologies",
+        "estimates",
+        "hardware",
+    ),
+    holds="within budget",
+)

@@ -42,7 +42,7 @@ def check_memory(draft: Draft) -> Iterator[Diagnostic]:
             "TW330" if over > 0 else "TW331",
             f"phase `{stage.name}` needs {size(fullest.total_bytes)} on {rank}, {beside}: {_terms(fullest)}",
             draft.value_at("phases", stage.index, "name"),
-            advice(question_of(draft, stage.index), stage.layout, draft.hardware.figures),
+            advice(question_of(draft, stage.index), draft.hardware.figures, stage.layout),
             draft.label(f"{size(capacity)} each", "cluster", "gpu"),
             "error" if over > 0 else "warning",
         )

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from trainwright.compiler.draft import Check, Draft
 from trainwright.compiler.figures import size
+from trainwright.compiler.search.advice import advice
 from trainwright.compiler.search.result import PhaseSearch
 from trainwright.spec.diagnostics import Diagnostic
 
@@ -23,14 +24,15 @@ def check_search(draft: Draft) -> Iterator[Diagnostic]:
 
 
 def _nothing(draft: Draft, index: int, found: PhaseSearch) -> Diagnostic:
-    name = draft.spec.phases[index].name
-    where = draft.value_at("phases", index, "name")
+    device = draft.hardware.figures
     if found.smallest is None:
-        message = f"no layout of phase `{name}` on {found.question.world_size:,} GPUs is legal"
-        return Diagnostic("TW340", message, where)
-    needs = size(found.smallest.memory.total_bytes)
-    message = f"none of {found.legal:,} layouts of phase `{name}` fits: the smallest needs {needs} on a card"
-    return Diagnostic("TW340", message, where)
+        message = f"no layout of phase `{found.question.phase}` on {found.question.world_size:,} GPUs is legal"
+    else:
+        memory = found.smallest.memory
+        message = f"none of the {found.legal:,} layouts of phase `{found.question.phase}` fits: the smallest needs "
+        message += f"{size(memory.total_bytes)} of the {size(device.memory_bytes or 0)} of `{draft.hardware.name}`"
+    where = draft.value_at("phases", index, "name")
+    return Diagnostic("TW340", message, where, advice(found.question, device))
 
 
 CHECK_SEARCH = Check(check_search, needs=("search",), holds="layouts are chosen")

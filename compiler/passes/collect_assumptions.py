@@ -8,6 +8,7 @@ import msgspec
 from trainwright.compiler.batching import MICRO_BATCH_TOKENS
 from trainwright.compiler.chain import owner_of
 from trainwright.compiler.draft import SECTIONS, Draft, Pass
+from trainwright.compiler.search.paste import chosen_values
 from trainwright.spec.diagnostics import display
 from trainwright.spec.plan import Assumption
 from trainwright.spec.spec import (
@@ -111,6 +112,7 @@ def _derived(draft: Draft) -> Iterator[Assumption]:
         if trained != phase.tokens:
             why = f"{course.steps:,} whole steps; {phase.tokens - trained:,} tokens do not fill another"
             yield Assumption(key=f"{name}.tokens", value=f"{trained:,}", origin="derived", why=why)
+        yield from _searched(draft, index)
         if topology.data == "auto" and layout.world_size > 1:
             why = "what the other axes leave of the world"
             yield Assumption(key=f"{name}.topology.data", value=str(layout.data), origin="derived", why=why)
@@ -125,6 +127,18 @@ def _derived(draft: Draft) -> Iterator[Assumption]:
             yield Assumption(key=f"{name}.topology.sequence_parallel", value="true", origin="derived", why=why)
 
 
+def _searched(draft: Draft, index: int) -> Iterator[Assumption]:
+    """What the search chose for a phase."""
+    if draft.search is None:
+        return
+    found, chosen = draft.search.phases.get(index), draft.search.choices.get(index)
+    if found is None or chosen is None:
+        return
+    why = f"searched for: the fastest of {found.fit:,} layouts that fit"
+    for key, value in chosen_values(chosen.candidate.layout, found.question.topology).items():
+        yield Assumption(key=f"phases[{index}].topology.{key}", value=_shown(value), origin="search", why=why)
+
+
 def _shown(value: object) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
@@ -135,6 +149,6 @@ def _shown(value: object) -> str:
 
 COLLECT_ASSUMPTIONS = Pass(
     collect_assumptions,
-    needs=(*SECTIONS, "model", "courses", "topologies", "layouts"),
+    needs=(*SECTIONS, "model", "courses", "search", "topologies", "layouts"),
     gives=("assumptions",),
 )

@@ -65,4 +65,4 @@ def _least(totals: list[float]) -> int:
 
 
 def _change_s(question: Question, before: Candidate, after: Candidate) -> float:
-    return 0.0 if before.mesh == after.mesh else reshard_s(question)
+    return 0.0 if before.shards == after.shards else reshard_s(question)

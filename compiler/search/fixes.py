@@ -1,8 +1,8 @@
-"""The cheapest changes of a layout that make it fit into the memory, each a few values of `[topology]`.
+"""The cheapest changes of what is written that make a phase fit into the memory, each a few values of `[topology]`.
 
-All legal layouts that differ in one or two values are looked at. Of those that fit, one is kept for each set of keys
-that change, the fastest; and a pair only where neither of its two does it alone. If one or two values are not enough,
-the fastest layout that fits at all is told, whatever it changes.
+All legal layouts that differ in one or two written values are looked at. Of those that fit, one is kept for each set of
+keys that change, the fastest; and a pair only where neither of its two does it alone. If one or two values are not
+enough, the fastest layout that fits at all is told, whatever it changes.
 """
 
 from collections.abc import Iterator
@@ -14,8 +14,8 @@ import msgspec
 from trainwright.compiler.batching import choose_micro_batch
 from trainwright.compiler.capacity import TIGHT
 from trainwright.compiler.search.price import peaks_of, times_of
-from trainwright.compiler.search.question import Question
-from trainwright.compiler.search.space import Group, legal_layouts
+from trainwright.compiler.search.question import Question, is_open
+from trainwright.compiler.search.space import Group, legal_layouts, unrunnable_keys
 from trainwright.spec.auto import AUTO_KEYS
 from trainwright.spec.device import HardwareFile
 from trainwright.spec.plan import Layout
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     Mask = NDArray[np.bool_]
 
-_KEYS = tuple(key for key in AUTO_KEYS if key not in ("data", "schedule"))  # the two follow from the others
+_KEYS = tuple(key for key in AUTO_KEYS if key != "schedule")  # it follows from the others
 _SHOWN = 3
 _FEW = 2  # values changed at once
 
@@ -46,13 +46,13 @@ class Fix:
         return not self.runnable, self.step_s or 0.0, self.peak_bytes, len(self.changes), str(self.changes)
 
 
-def fixes(question: Question, layout: Layout, device: HardwareFile) -> tuple[Fix, ...]:
-    """At most three, the best first; none if nothing fits. The question's topology is what was written."""
+def fixes(question: Question, device: HardwareFile) -> tuple[Fix, ...]:
+    """At most three, the best first; none if nothing fits."""
     groups = legal_layouts(_freed(question, everything=True)).groups
-    few = [fix for group in groups for fix in _fitting(question, layout, device, group, range(1, _FEW + 1))]
+    few = [fix for group in groups for fix in _fitting(question, device, group, range(1, _FEW + 1))]
     if not few:
         rest = range(_FEW + 1, len(_KEYS) + 1)
-        many = [fix for group in groups for fix in _fitting(question, layout, device, group, rest)]
+        many = [fix for group in groups for fix in _fitting(question, device, group, rest)]
         return tuple(sorted(many, key=lambda fix: fix.rank)[:1])
     alone = [fix.changes.items() for fix in few if len(fix.changes) == 1]
     kept: dict[frozenset[str], Fix] = {}
@@ -86,13 +86,13 @@ def _limit(device: HardwareFile) -> float:
     return TIGHT * device.memory_bytes
 
 
-def _fitting(question: Question, layout: Layout, device: HardwareFile, group: Group, counts: range) -> Iterator[Fix]:
+def _fitting(question: Question, device: HardwareFile, group: Group, counts: range) -> Iterator[Fix]:
     """The layouts of a group that fit and change so many values."""
     import numpy as np
 
     if group.zero == 0 and isinstance(question.topology.zero_group, int):
         return  # the group would have to be taken out, which no line can say
-    changed = _changed(question, layout, group)
+    changed = _changed(question, group)
     count = np.sum(list(changed.values()), axis=0)
     rows = np.flatnonzero((count >= counts.start) & (count < counts.stop))
     rows = rows[peaks_of(question, group.take(rows)) <= _limit(device)]
@@ -100,36 +100,40 @@ def _fitting(question: Question, layout: Layout, device: HardwareFile, group: Gr
     peaks = peaks_of(question, near)
     timed = device.peak(question.precision) is not None
     times = times_of(question, near, device) if timed else peaks
-    runs = near.runnable | ~Group.of(layout).runnable
     for place, row in enumerate(rows):
         values = msgspec.structs.asdict(group.layout(int(row)))
+        changes = {key: values[key] for key, mask in changed.items() if mask[row]}
         yield Fix(
-            changes={key: values[key] for key, mask in changed.items() if mask[row]},
+            changes=changes,
             peak_bytes=int(peaks[place]),
             step_s=float(times[place]) if timed else None,
-            runnable=bool(runs[place]),
+            runnable=not any(key in changes for key in unrunnable_keys(group.layout(int(row)))),
         )
 
 
-def _changed(question: Question, layout: Layout, group: Group) -> "dict[str, Mask]":
-    """For each key, the rows that another value would have to be written for."""
+def _changed(question: Question, group: Group) -> "dict[str, Mask]":
+    """For each key, the rows that need another value than the written one."""
     import numpy as np
 
     topology, columns = question.topology, group.columns
     everywhere = np.ones(len(group), dtype=bool)
-    changed = {
-        key: columns[key] != getattr(layout, key) for key in ("tensor", "pipeline", "virtual_pipeline", "context")
+    expected: dict[str, Any] = {
+        key: getattr(topology, key)
+        for key in ("tensor", "pipeline", "virtual_pipeline", "context", "zero", "recompute")
     }
-    changed["zero"] = everywhere & (group.zero != layout.zero)
-    changed["recompute"] = everywhere & (group.recompute != layout.recompute)
+    expected["data"] = columns["data"] if topology.data == "auto" else topology.data
     written = topology.sequence_parallel
-    expected = columns["tensor"] > 1 if written == "auto" else everywhere & written
-    changed["sequence_parallel"] = expected != group.sequence_parallel
+    expected["sequence_parallel"] = columns["tensor"] > 1 if written == "auto" else written
     if group.zero:
-        group_written = topology.zero_group
-        changed["zero_group"] = columns["zero_group"] != (columns["data"] if group_written is None else group_written)
-    changed["micro_batch"] = columns["micro_batch"] != _expected_micro_batches(question, group)
-    return changed
+        expected["zero_group"] = columns["data"] if topology.zero_group is None else topology.zero_group
+    expected["micro_batch"] = _expected_micro_batches(question, group)
+    words = {"zero": group.zero, "recompute": group.recompute, "sequence_parallel": group.sequence_parallel}
+    free = is_open(topology)  # every "auto" is then the search's, and no change
+    return {
+        key: everywhere & (value != words.get(key, columns.get(key)))
+        for key, value in expected.items()
+        if not (free and getattr(topology, key) == "auto")
+    }
 
 
 def _expected_micro_batches(question: Question, group: Group) -> "NDArray[np.int64]":

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _EXACT = 20  # layouts whose pipeline is simulated
-_MESHES = 10  # of those, the fastest of so many meshes: layouts of one mesh hardly differ
+_FAMILIES = 12  # of those, the fastest of so many families: layouts of one family differ little
 _TIMED = 2.0  # a layout that needs more than so many times the memory is no near miss
 
 
@@ -29,7 +29,7 @@ class _Priced:
     row: "NDArray[np.int64]" = field(repr=False)
     peak: "NDArray[np.float64]" = field(repr=False)
     time: "NDArray[np.float64]" = field(repr=False)
-    mesh: "NDArray[np.int64]" = field(repr=False)
+    family: "NDArray[np.int64]" = field(repr=False)
 
     def layout(self, place: int) -> Layout:
         group = self.space.groups[int(self.group[place])]
@@ -37,7 +37,7 @@ class _Priced:
 
 
 def search_phase(question: Question, device: HardwareFile) -> PhaseSearch:
-    """The best layouts of a phase on devices whose speed is known, the best of each mesh, fastest first."""
+    """The best layouts of a phase on devices whose speed is known, the best of each family, fastest first."""
     import numpy as np
 
     limit = TIGHT * device.memory_bytes if device.memory_bytes else np.inf
@@ -52,7 +52,7 @@ def search_phase(question: Question, device: HardwareFile) -> PhaseSearch:
     fastest = best[0].step.time_s if best else np.inf
     too_large = [
         exactly(question, priced.layout(place), device)
-        for place in _one_a_mesh(priced, others[priced.time[others] < fastest])[:_MESHES]
+        for place in _one_a_family(priced, others[priced.time[others] < fastest])[:_FAMILIES]
     ]
     too_large.sort(key=lambda each: (each.step.time_s, each.memory.total_bytes))
     smallest = None
@@ -64,8 +64,8 @@ def search_phase(question: Question, device: HardwareFile) -> PhaseSearch:
         left_out=space.left_out,
         fit=len(fitting),
         limit_bytes=limit if device.memory_bytes else None,
-        best=_best_a_mesh(best),
-        too_large=tuple(each for each in _best_a_mesh(too_large) if each.step.time_s < fastest),
+        best=_best_a_family(best),
+        too_large=tuple(each for each in _best_a_family(too_large) if each.step.time_s < fastest),
         smallest=smallest,
     )
 
@@ -90,7 +90,7 @@ def _price(question: Question, space: Space, device: HardwareFile, limit: float)
         row=np.concatenate([np.arange(len(group)) for group in space.groups] or [np.arange(0)]),
         peak=np.empty(size),
         time=np.full(size, np.inf),
-        mesh=np.concatenate([group.meshes for group in space.groups] or [np.arange(0)]),
+        family=np.concatenate([group.families for group in space.groups] or [np.arange(0)]),
     )
     start = 0
     for group in space.groups:
@@ -103,20 +103,20 @@ def _price(question: Question, space: Space, device: HardwareFile, limit: float)
 
 
 def _worth_simulating(priced: _Priced, order: "NDArray[np.int64]") -> list[int]:
-    """The fastest layouts by the closed form, and the fastest of each of the fastest meshes."""
-    meshes = _one_a_mesh(priced, order)[:_MESHES]
-    return list(dict.fromkeys([*meshes, *(int(place) for place in order[: _EXACT - len(meshes)])]))
+    """The fastest layouts by the closed form, and the fastest of each of the fastest families."""
+    families = _one_a_family(priced, order)[:_FAMILIES]
+    return list(dict.fromkeys([*families, *(int(place) for place in order[: _EXACT - len(families)])]))
 
 
-def _one_a_mesh(priced: _Priced, order: "NDArray[np.int64]") -> list[int]:
+def _one_a_family(priced: _Priced, order: "NDArray[np.int64]") -> list[int]:
     import numpy as np
 
-    _, first = np.unique(priced.mesh[order], return_index=True)
+    _, first = np.unique(priced.family[order], return_index=True)
     return [int(place) for place in order[np.sort(first)]]
 
 
-def _best_a_mesh(candidates: list[Candidate]) -> tuple[Candidate, ...]:
+def _best_a_family(candidates: list[Candidate]) -> tuple[Candidate, ...]:
     found: dict[tuple[int, ...], Candidate] = {}
     for each in candidates:
-        found.setdefault(each.mesh, each)
+        found.setdefault(each.family, each)
     return tuple(found.values())

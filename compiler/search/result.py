@@ -15,10 +15,14 @@ class Candidate:
     step: StepTime
 
     @property
-    def mesh(self) -> tuple[int, ...]:
-        """The axes alone: layouts of one mesh differ in how they use it."""
-        layout = self.layout
-        return layout.tensor, layout.pipeline, layout.virtual_pipeline, layout.context
+    def family(self) -> tuple[int, ...]:
+        """Layouts with the same ranks on each axis: they differ in how they use them."""
+        return self.layout.tensor, self.layout.pipeline, self.layout.context
+
+    @property
+    def shards(self) -> tuple[int, ...]:
+        """What decides which parameters a rank holds."""
+        return *self.family, self.layout.virtual_pipeline
 
 
 @dataclass(frozen=True)
@@ -30,7 +34,7 @@ class PhaseSearch:
     left_out: int  # legal ones that it cannot execute
     fit: int  # of the legal ones
     limit_bytes: float | None  # of a card's memory; None: nothing is known of it
-    best: tuple[Candidate, ...]  # fastest first, the best of each mesh
+    best: tuple[Candidate, ...]  # fastest first, the best of each family
     too_large: tuple[Candidate, ...]  # would be faster than the best, but need too much memory
     smallest: Candidate | None  # where nothing fits: what needs least memory
 

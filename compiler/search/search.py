@@ -1,6 +1,7 @@
 """The search over layouts of all phases on one cluster, or over the sizes of the cluster too."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from trainwright.compiler.search.choose import choose
 from trainwright.compiler.search.phase import search_phase
@@ -22,4 +23,13 @@ def search(
 
 
 def _search_phases(questions: Mapping[int, Question], device: HardwareFile) -> dict[int, PhaseSearch]:
-    return {index: search_phase(question, device) for index, question in questions.items()}
+    """Phases that differ in name and length alone are one search."""
+    found: dict[Question, PhaseSearch] = {}
+    for question in questions.values():
+        alike = replace(question, phase="", steps=0)
+        if alike not in found:
+            found[alike] = search_phase(alike, device)
+    return {
+        index: replace(found[replace(question, phase="", steps=0)], question=question)
+        for index, question in questions.items()
+    }

@@ -47,17 +47,10 @@ class Group:
         return cls(layout.sequence_parallel, layout.zero, layout.recompute, layout.schedule, columns)
 
     @property
-    def runnable(self) -> "NDArray[np.bool_]":
-        """Where the runtime can execute the layout: it attends over whole sequences, and shards over all data ranks."""
-        whole = (self.columns["zero_group"] == self.columns["data"]) | (self.zero == 0)
-        can_run: NDArray[np.bool_] = (self.columns["context"] == 1) & whole & (self.zero <= 1)
-        return can_run
-
-    @property
-    def meshes(self) -> "Column":
-        """A number for each layout's axes: the same for the same axes."""
+    def families(self) -> "Column":
+        """A number for each layout's tensor, pipeline and context ranks: the same for the same."""
         axes = self.columns
-        return ((axes["tensor"] << 16 | axes["pipeline"]) << 16 | axes["virtual_pipeline"]) << 16 | axes["context"]
+        return (axes["tensor"] << 20 | axes["pipeline"]) << 20 | axes["context"]
 
     def take(self, rows: "Column") -> "Group":
         """These rows alone."""
@@ -79,6 +72,12 @@ class Space:
 
     def __len__(self) -> int:
         return sum(len(group) for group in self.groups)
+
+
+def unrunnable_keys(layout: Layout) -> list[str]:
+    """Those of the searched keys whose values the runtime cannot execute yet."""
+    keys = [key for key, values in _RUNNABLE.items() if getattr(layout, key) not in values]
+    return keys + ["zero_group"] * (layout.zero > 0 and layout.zero_group != layout.data)
 
 
 def legal_layouts(question: Question) -> Space:
