@@ -14,8 +14,11 @@ def write_page(plan: Plan, verdicts: Sequence[Verdict], path: Path) -> None:
     """The page is at `path`; folders on the way are made. Raises OSError."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(render(plan, verdicts), encoding="utf-8")
-    temporary.replace(path)
+    try:
+        temporary.write_text(render(plan, verdicts), encoding="utf-8")
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def render(plan: Plan, verdicts: Sequence[Verdict]) -> str:

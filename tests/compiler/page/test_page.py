@@ -203,3 +203,11 @@ def test_it_is_written_as_a_whole(tmp_path: Path) -> None:
     plan = made_plan()
     write_page(plan, made_verdicts(plan), tmp_path / "new" / "plan.html")
     assert [file.name for file in (tmp_path / "new").iterdir()] == ["plan.html"]
+
+
+def test_nothing_is_left_where_it_cannot_be_written(tmp_path: Path) -> None:
+    plan = made_plan()
+    (tmp_path / "plan.html").mkdir()
+    with pytest.raises(OSError, match="directory"):
+        write_page(plan, made_verdicts(plan), tmp_path / "plan.html")
+    assert [file.name for file in tmp_path.iterdir()] == ["plan.html"]
