@@ -1,8 +1,8 @@
 """The stage graph: stages are nodes, `needs` are edges."""
 
 from collections.abc import Iterable, Iterator
-
-import networkx as nx
+from graphlib import CycleError, TopologicalSorter
+from heapq import heapify, heappop, heappush
 
 from trainwright.spec.plan import AnyStage
 
@@ -18,24 +18,18 @@ class StageGraph:
         place = {stage.name: index for index, stage in enumerate(given)}
         if len(place) != len(given):
             raise ValueError("two stages have the same name")
-        self._graph = nx.DiGraph()
-        self._graph.add_nodes_from((stage.name, {"stage": stage}) for stage in given)
         for stage in given:
             for need in stage.needs:
                 if need not in place:
                     raise ValueError(f"stage `{stage.name}` needs `{need}`, which does not exist")
-                self._graph.add_edge(need, stage.name)
-        if not nx.is_directed_acyclic_graph(self._graph):
-            raise ValueError("the stages need each other in a circle")
-        order = nx.lexicographical_topological_sort(self._graph, key=place.__getitem__)
-        self.stages: tuple[AnyStage, ...] = tuple(self._graph.nodes[name]["stage"] for name in order)
+        self.stages: tuple[AnyStage, ...] = tuple(_in_order(given, place))
+        self._stages = {stage.name: stage for stage in self.stages}
 
     def __iter__(self) -> Iterator[AnyStage]:
         return iter(self.stages)
 
     def __getitem__(self, name: str) -> AnyStage:
-        stage: AnyStage = self._graph.nodes[name]["stage"]
-        return stage
+        return self._stages[name]
 
     def edges(self) -> list[tuple[str, str]]:
         """(need, stage), in the order of the stages."""
@@ -43,9 +37,32 @@ class StageGraph:
 
     def direct_edges(self) -> list[tuple[str, str]]:
         """The edges that no longer path already implies: what a drawing shows."""
-        reduced = nx.transitive_reduction(self._graph)
+        import networkx as nx  # 80 ms that only a drawing need spend
+
+        reduced = nx.transitive_reduction(nx.DiGraph(self.edges()))
         return [edge for edge in self.edges() if reduced.has_edge(*edge)]
 
     def downstream(self, name: str) -> set[str]:
         """The stages whose result depends on the named one."""
-        return set(nx.descendants(self._graph, name))
+        found: set[str] = set()
+        for stage in self.stages:
+            if not found.isdisjoint(stage.needs) or name in stage.needs:
+                found.add(stage.name)
+        return found
+
+
+def _in_order(given: tuple[AnyStage, ...], place: dict[str, int]) -> Iterator[AnyStage]:
+    """Each stage after what it needs, and of those that can be next the one given first."""
+    sorter = TopologicalSorter({stage.name: stage.needs for stage in given})
+    try:
+        sorter.prepare()
+    except CycleError as error:
+        raise ValueError("the stages need each other in a circle") from error
+    ready = [place[name] for name in sorter.get_ready()]
+    heapify(ready)
+    while ready:
+        stage = given[heappop(ready)]
+        yield stage
+        sorter.done(stage.name)
+        for name in sorter.get_ready():
+            heappush(ready, place[name])

@@ -200,6 +200,8 @@ def choose(members: Sequence[Member], only: str | None, matrix: Span | None) -> 
     """The index of the member that `only` names (its name, the end of it, or its index), or what is wrong with it."""
     if only is not None and not members:
         return Diagnostic(codes.NO_MEMBER_CHOSEN, f"`--only {only}` chooses from a `[[matrix]]`, and there is none")
+    if only is None and len(members) == 1:
+        return 0
     if only is None:
         said = f"this spec is a sweep of {len(members)}, and nothing says which one is meant"
     else:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from trainwright.compiler.pipeline import Compiled, compile_spec
+from trainwright.compiler.pipeline import compile_spec
 from trainwright.spec.codes import CODES
 from trainwright.spec.diagnostics import Diagnostic, has_errors
 from trainwright.spec.load import Loaded, load, load_members
@@ -57,11 +57,11 @@ def init(arguments: argparse.Namespace) -> int:
 def check(arguments: argparse.Namespace) -> int:
     """Every mistake was told; the exit code says whether there is one."""
     members = _members(arguments)
-    if members:
+    if len(members) > 1:
         from trainwright import verbs_sweep
 
         return verbs_sweep.check(members, arguments)
-    loaded, compiled = _compile(arguments.spec, arguments)
+    loaded, compiled = members[0], compile_spec(members[0])
     form = arguments.format or ("json" if arguments.json else "text")
     tell(compiled.diagnostics, loaded, arguments, form=form)
     if form == "text" and not arguments.quiet and compiled.plan is not None:
@@ -115,13 +115,13 @@ def plan(arguments: argparse.Namespace) -> int:
         return plan_search(arguments)
     # What shows one plan in depth needs one: `load` asks for `--only`.
     in_depth = arguments.stage or arguments.html or arguments.trace or arguments.trace_memory
-    members = [] if in_depth else _members(arguments)
-    if members:
+    members = [_load(arguments.spec, arguments)] if in_depth else _members(arguments)
+    if len(members) > 1:
         from trainwright import verbs_sweep
 
         return verbs_sweep.plan(members, arguments)
     folder = arguments.output.parent if arguments.output else None
-    compiled, code = compile_or_report(arguments.spec, arguments, plan_folder=folder)
+    compiled, code = _compiled_or_reported(members[0], arguments, folder)
     if compiled is None or compiled.plan is None:
         return code
     if no_such_stage(compiled.plan, arguments):
@@ -204,7 +204,13 @@ def compile_or_report(
     spec: Path, arguments: argparse.Namespace, *, plan_folder: Path | None = None
 ) -> tuple[Compilation | None, int]:
     """The compiled spec; None, all mistakes told, and the exit code if it is wrong."""
-    loaded, compiled = _compile(spec, arguments, plan_folder=plan_folder)
+    return _compiled_or_reported(_load(spec, arguments), arguments, plan_folder)
+
+
+def _compiled_or_reported(
+    loaded: Loaded, arguments: argparse.Namespace, plan_folder: Path | None
+) -> tuple[Compilation | None, int]:
+    compiled = compile_spec(loaded, plan_folder=plan_folder)
     tell(compiled.diagnostics, loaded, arguments)
     if compiled.plan is None:
         return None, exit_code(compiled.diagnostics)
@@ -339,16 +345,10 @@ def _load(path: Path, arguments: argparse.Namespace) -> Loaded:
 
 
 def _members(arguments: argparse.Namespace) -> list[Loaded]:
-    """The members of the sweep that the spec is; none if it is none, or one of them was chosen."""
+    """The members of the sweep that the spec is; the spec or the member chosen where there is one."""
     if arguments.only is not None:
-        return []
-    members = load_members(arguments.spec, arguments.sets, os.environ)
-    return members if members[0].member else []
-
-
-def _compile(path: Path, arguments: argparse.Namespace, *, plan_folder: Path | None = None) -> tuple[Loaded, Compiled]:
-    loaded = _load(path, arguments)
-    return loaded, compile_spec(loaded, plan_folder=plan_folder)
+        return [_load(arguments.spec, arguments)]
+    return load_members(arguments.spec, arguments.sets, os.environ)
 
 
 def _plan_from(path: Path, arguments: argparse.Namespace) -> tuple[Plan | None, int]:
