@@ -7,6 +7,7 @@ from trainwright.compiler.draft import SECTIONS, Check, Draft, Pass
 from trainwright.compiler.emit import build_plan
 from trainwright.compiler.passes.check_batches import CHECK_BATCHES
 from trainwright.compiler.passes.check_budget import CHECK_BUDGET
+from trainwright.compiler.passes.check_checkpoints import CHECK_CHECKPOINTS
 from trainwright.compiler.passes.check_hardware import CHECK_HARDWARE
 from trainwright.compiler.passes.check_layout_options import CHECK_LAYOUT_OPTIONS
 from trainwright.compiler.passes.check_layouts import CHECK_LAYOUTS
@@ -80,6 +81,7 @@ PASSES: tuple[Pass | Check, ...] = (
     CHECK_MEMORY,
     ESTIMATE_TIME,
     CHECK_BUDGET,
+    CHECK_CHECKPOINTS,
     COLLECT_ASSUMPTIONS,
     COLLECT_NOTICES,
 )
