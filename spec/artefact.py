@@ -83,17 +83,34 @@ def latest_checkpoint(folder: Path) -> int | None:
 class _Row(Struct):
     step: int
     step_time_ms: float | None = msgspec.field(name="perf/step_time_ms", default=None)
+    matmul_ms: float | None = msgspec.field(name="profile/matmul_ms", default=None)
+    attention_ms: float | None = msgspec.field(name="profile/attention_ms", default=None)
+    exchange_ms: float | None = msgspec.field(name="profile/exchange_ms", default=None)
+    other_ms: float | None = msgspec.field(name="profile/other_ms", default=None)
 
 
 def step_times_s(folder: Path) -> list[float]:
     """Seconds of every step that a phase's folder tells of, in order of steps; a step run twice counts once."""
+    rows = {row.step: row.step_time_ms for row in _rows(folder)}
+    return [time_ms / 1e3 for _, time_ms in sorted(rows.items()) if time_ms is not None]
+
+
+def step_parts_s(folder: Path) -> dict[str, float]:
+    """Seconds by kind of work of the newest step that was profiled; empty if none was."""
+    for row in reversed(_rows(folder)):
+        if row.matmul_ms is not None:
+            parts = {kind: getattr(row, f"{kind}_ms") for kind in ("matmul", "attention", "exchange", "other")}
+            return {kind: time_ms / 1e3 for kind, time_ms in parts.items() if time_ms is not None}
+    return {}
+
+
+def _rows(folder: Path) -> list[_Row]:
     try:
         data = (folder / METRICS_FILE).read_bytes()
     except (FileNotFoundError, NotADirectoryError):
         return []
     whole = data[: data.rfind(b"\n") + 1]  # a kill may have cut the last line
-    rows = {row.step: row.step_time_ms for row in msgspec.json.Decoder(_Row).decode_lines(whole)}
-    return [time_ms / 1e3 for _, time_ms in sorted(rows.items()) if time_ms is not None]
+    return msgspec.json.Decoder(_Row).decode_lines(whole)
 
 
 def _read(path: Path) -> StageResult | None:

@@ -73,6 +73,7 @@ class Measured(Struct, frozen=True, forbid_unknown_fields=True):
     machine: str
     precision: Annotated[str, Meta(description="That the curves were measured in.")]
     threads: Annotated[int, Meta(description="Of the measuring process.")]
+    load: Annotated[float, Meta(description="Other processes that wanted a core when it began: best none.")]
     versions: dict[str, str]
     run: Annotated[str | None, Meta(description="Whose steps adjusted the curves.")] = None
 
@@ -98,6 +99,18 @@ class HardwareFile(Struct, frozen=True, forbid_unknown_fields=True):
         """FLOP/s of dense products in a precision; fp16 runs on bf16's units unless the file says otherwise."""
         peak: float | None = getattr(self.peak_flops, precision)
         return self.peak_flops.bf16 if precision == "fp16" and peak is None else peak
+
+    def of_rank(self, ranks_per_node: int) -> "HardwareFile":
+        """What one of so many ranks has: a GPU is a rank's own, a processor's cores and memory are shared."""
+        if self.device == "cuda" or ranks_per_node == 1:
+            return self
+        peaks = {name: getattr(self.peak_flops, name) for name in Peak.__struct_fields__}
+        return msgspec.structs.replace(
+            self,
+            memory_bytes=self.memory_bytes and self.memory_bytes // ranks_per_node,
+            memory_bytes_per_s=self.memory_bytes_per_s and self.memory_bytes_per_s / ranks_per_node,
+            peak_flops=Peak(**{name: peak and peak / ranks_per_node for name, peak in peaks.items()}),
+        )
 
 
 def known_hardware(root: Path | None = None) -> list[str]:

@@ -12,6 +12,7 @@ def resolve_hardware(draft: Draft) -> None:
     device = load_hardware(cluster.gpu, draft.root)
     if device is None:
         raise RuntimeError(f"`{cluster.gpu}` is no known hardware: check_hardware let it pass")
+    device = device.of_rank(cluster.gpus_per_node)
     if cluster.network.per_gpu is not None and device.links.network is not None:
         network = msgspec.structs.replace(device.links.network, bytes_per_s=cluster.network.per_gpu)
         device = msgspec.structs.replace(device, links=msgspec.structs.replace(device.links, network=network))

@@ -26,12 +26,12 @@ from trainwright.spec.device import Links as LinkFigures
 
 GIGA = 1e9
 MEBI = float(1 << 20)
-_BUCKET = 4.0  # sizes within this factor make one point of a curve
+_BUCKET = 4.0  # products whose sizes are within this factor make one point of the curve
 
 
 @dataclass(frozen=True)
 class Extent:
-    """How much is measured. Sizes suit the device: the largest takes well under a second there."""
+    """How much is measured. Sizes suit the device; heads are of 128, for which the cost model has no penalty."""
 
     tokens: tuple[int, ...]
     widths: tuple[int, ...]  # K of products; N is as much, and four times as much
@@ -44,9 +44,9 @@ class Extent:
     each_s: float
 
 
-CPU = Extent((256, 2048), (64, 192, 512, 1024, 2048), (128, 256, 512, 1024, 2048, 4096), 4096, 8, 64,
+CPU = Extent((256, 2048), (64, 192, 512, 1024, 2048), (128, 256, 512, 1024, 2048, 4096), 4096, 4, 128,
              (16, 64, 256, 1024, 4096, 16384), 1024, 0.35)  # fmt: skip
-QUICK_CPU = Extent((256, 2048), (192, 1024), (128, 512, 2048), 2048, 8, 64, (16, 256, 2048, 16384), 1024, 0.15)
+QUICK_CPU = Extent((256, 2048), (192, 1024), (128, 512, 2048), 2048, 4, 128, (16, 256, 2048, 16384), 1024, 0.15)
 GPU = Extent((1024, 4096, 16384), (512, 1024, 2048, 4096, 8192), (512, 1024, 2048, 4096, 8192, 16384, 32768), 32768,
              32, 128, (64, 256, 1024, 4096, 16384, 65536), 4096, 0.3)  # fmt: skip
 QUICK_GPU = Extent((4096,), (512, 2048, 8192), (1024, 4096, 16384), 16384, 32, 128, (64, 1024, 16384), 4096, 0.15)
@@ -57,6 +57,7 @@ class Measurements:
     """What was measured, as it was. `other_peak` is of the precision that the curves are not of."""
 
     precision: Precision
+    load: float  # processes that wanted a core in the minute before
     products: tuple[Point, ...]
     other_peak: Point
     forward: tuple[Point, ...]
@@ -73,6 +74,9 @@ def measure(*, quick: bool, say: Callable[[str], None]) -> Measurements:
     precision: Precision = "bf16" if on_gpu else "fp32"
     other: Precision = "fp32" if on_gpu else "bf16"
     limit_s = extent.each_s
+    load = os.getloadavg()[0]
+    if load > _cores() / 4:
+        say(f"{load:.1f} other processes want the {_cores()} cores: what is measured now will be too slow")
 
     def told(point: Point, unit: str) -> Point:
         say(f"{point.what:36} {point.time_s * 1e3:10.3f} ms  {point.rate / GIGA:10.1f} {unit}")
@@ -106,6 +110,7 @@ def measure(*, quick: bool, say: Callable[[str], None]) -> Measurements:
             say(f"all-reduce of {size >> 10:,} KiB among {count}: {time_s * 1e3:.3f} ms")
     return Measurements(
         precision=precision,
+        load=load,
         products=products,
         other_peak=other_peak,
         forward=tuple(forward for forward, _ in attended),
@@ -146,6 +151,7 @@ def hardware_of(found: Measurements) -> HardwareFile:
             machine=f"{_device_name()}, {_cores()} cores, {platform.system()} {platform.machine()}",
             threads=torch.get_num_threads(),
             precision=found.precision,
+            load=round(found.load, 1),
             versions={"trainwright": __version__, "torch": importlib.metadata.version("torch")},
         ),
     )

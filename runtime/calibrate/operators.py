@@ -1,8 +1,8 @@
 """Speed of the operators that a training step is made of, by their size, on this process's device.
 
 Each measurement is a `Point`: how much work one call does, how long it takes. Work is counted as the cost model counts
-it: FLOPs of products as 2 m n k, of attention those of the causal half, of memory-bound operators the bytes that have
-to be read and written once.
+it: FLOPs of products as 2 m n k, of attention those of the causal half, of memory-bound operators the bytes that a
+kernel reads and writes.
 
 M: tokens, K: features in, N: features out; S: positions, B: sequences, H: query heads, G: key heads, D: head size.
 """
@@ -67,20 +67,24 @@ def attention(
 
 
 def memory_bound(tokens: int, features: int, precision: Precision, limit_s: float) -> list[Point]:
-    """Copy, addition, norm and activation over `tokens` rows, forward."""
+    """One kernel each of copy, addition, norm and activation over `tokens` rows, forward.
+
+    Norm and activation are chains of kernels: of three reads and writes and two of rows in four, of five halves in
+    two (`kernels/rms_norm.py`, `kernels/swiglu.py`). A Point is their mean kernel, with the bytes that it moves.
+    """
     x, y = _random((tokens, features), precision), _random((tokens, features), precision)
     weight = _random((features,), precision)
     size = float(x.numel() * x.element_size())
-    works: dict[str, tuple[Callable[[], Tensor], float]] = {
-        "copy": (lambda: y.copy_(x), 2.0),
-        "addition": (lambda: x + y, 3.0),
-        "norm": (lambda: rms_norm(x, weight, 1e-5), 2.0),
-        "activation": (lambda: swiglu(x), 1.5),
+    works: dict[str, tuple[Callable[[], Tensor], float, int]] = {
+        "copy": (lambda: y.copy_(x), 2.0, 1),
+        "addition": (lambda: x + y, 3.0, 1),
+        "norm": (lambda: rms_norm(x, weight, 1e-5), 7.0, 4),
+        "activation": (lambda: swiglu(x), 2.5, 2),
     }
     with torch.no_grad():
         return [
-            Point(f"{name} {tokens} x {features}", moved * size, seconds(work, limit_s / len(works)))
-            for name, (work, moved) in works.items()
+            Point(f"{name} {tokens} x {features}", moved * size / kernels, seconds(work, limit_s / 4) / kernels)
+            for name, (work, moved, kernels) in works.items()
         ]
 
 

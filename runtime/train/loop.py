@@ -20,9 +20,10 @@ from trainwright.runtime.events import EVENTS_FILE, EventLog
 from trainwright.runtime.train import checkpoint
 from trainwright.runtime.train.checkpoint import TrainState
 from trainwright.runtime.train.learning_rate import learning_rate
-from trainwright.runtime.train.memory import measure, watched
+from trainwright.runtime.train.memory import measure
 from trainwright.runtime.train.metrics import model_flops_per_token, peak_memory_gb
 from trainwright.runtime.train.model import build_model
+from trainwright.runtime.train.observe import observed
 from trainwright.runtime.train.optimizer import build_optimizer, set_learning_rate, wrap
 from trainwright.runtime.train.planned import Planned
 from trainwright.runtime.train.report import Report
@@ -72,7 +73,7 @@ def run(
             waited = time.perf_counter() - began
             rate = learning_rate(stage.learning_rate, state.step)
             set_learning_rate(optimizer, rate)
-            with watched(planned.measures_next) as peak:
+            with observed(planned.measures_next) as seen:
                 sums_3K, gradient_norm = train_step(wrapped, optimizer, micro_batches, sources=len(names))
             # One collective tells every rank the losses, whether any was asked to stop, whether rank 0 wants to save.
             signals = torch.tensor([should_stop(), saver.is_time()], dtype=torch.float64, device=sums_3K.device)
@@ -87,7 +88,7 @@ def run(
                 raise PhaseError(
                     f"the loss is not finite at step {state.step}; the last checkpoint is of {saver.newest}"
                 )
-            memory = measure(wrapped, optimizer, peak) if planned.measures_next else None
+            memory = measure(wrapped, optimizer, seen.growth_bytes) if planned.measures_next else None
             tgs = stage.tokens_per_step / distributed.get_world_size() / took
             values = {
                 "train/loss": loss,
@@ -100,7 +101,7 @@ def run(
                 "perf/step_time_ms": took * 1e3,
                 "perf/data_wait_pct": 100.0 * waited / took,
                 "memory/max_active_gb": peak_memory_gb(),
-                **planned.after_step(took, memory),
+                **planned.after_step(took, memory, seen),
             }
             done = state.step - (continued_from or 0)
             report.step(state.step, values, seconds_left=(stage.steps - state.step) * seconds / done)

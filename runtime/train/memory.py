@@ -8,16 +8,13 @@ one profiled step, which takes about a tenth longer. Not in it: what libraries a
 scratch, a collective's buffers) and the process itself; `memory/max_active_gb` has those on a CPU.
 """
 
-import os
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import astuple, dataclass
 
 import torch
 from megatron.core.distributed import DistributedDataParallel
 from megatron.core.optimizer import ChainedOptimizer
 from torch import Tensor, distributed
-from torch.profiler import ProfilerActivity, profile
 
 from trainwright.runtime import host
 
@@ -49,45 +46,22 @@ class StepMemory:
         }
 
 
-class Peak:
-    """The most that a step held beyond what lay there before it, once the step is done; None where unknown."""
+def measure(
+    chunks: list[DistributedDataParallel], optimizer: ChainedOptimizer, growth_bytes: float | None
+) -> StepMemory:
+    """The memory of the fullest rank, the same on every rank. A collective.
 
-    growth_bytes: float | None = None
-
-
-@contextmanager
-def watched(watch: bool) -> Iterator[Peak]:
-    """Inside the block, a CPU's allocations are counted if `watch`; CUDA counts its own at all times."""
-    peak = Peak()
-    if not watch or torch.cuda.is_available():
-        yield peak
-        return
-    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # its start and stop are no news to a user
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True, acc_events=True) as profiler:
-        yield peak
-    assert profiler.profiler is not None
-    results = profiler.profiler.kineto_results
-    assert results is not None
-    events = sorted((event.start_ns(), event.nbytes()) for event in results.events() if event.name() == "[memory]")
-    held = most = 0
-    for _, grown in events:
-        held += grown
-        most = max(most, held)
-    peak.growth_bytes = float(most)
-
-
-def measure(chunks: list[DistributedDataParallel], optimizer: ChainedOptimizer, peak: Peak) -> StepMemory:
-    """The memory of the fullest rank, the same on every rank. A collective."""
+    `growth_bytes` is what the step held at most beyond what lay there before it; None: CUDA knows.
+    """
     parameters = _storages(parameter for chunk in chunks for parameter in chunk.parameters())
     gradients = _storages(buffer.grad_data for chunk in chunks for buffer in chunk.buffers)
     state = [value for part in optimizer.chained_optimizers for value in _tensors(part.optimizer)]
     counted = {**parameters, **gradients}
     kept = sum(size for place, size in _storages(state).items() if place not in counted)
     states = float(sum(parameters.values())), float(sum(gradients.values())), float(kept)
-    growth = peak.growth_bytes
-    if growth is None:
-        growth = torch.cuda.max_memory_allocated() - sum(states)
-    return _fullest(StepMemory(*states, growth))
+    if growth_bytes is None:
+        growth_bytes = torch.cuda.max_memory_allocated() - sum(states)
+    return _fullest(StepMemory(*states, growth_bytes))
 
 
 def _tensors(optimizer: torch.optim.Optimizer) -> Iterator[Tensor]:

@@ -9,6 +9,7 @@ from bisect import insort
 from statistics import median
 
 from trainwright.runtime.train.memory import MEASURED_STEP, StepMemory
+from trainwright.runtime.train.observe import Observation
 from trainwright.spec.plan import Estimate
 
 WARM_UP_STEPS = 3  # caches fill, and the step whose memory is measured takes longer
@@ -31,10 +32,10 @@ class Planned:
         """Whether the memory of the step that comes is to be measured."""
         return self._seen + 1 == MEASURED_STEP
 
-    def after_step(self, took_s: float, memory: StepMemory | None) -> dict[str, float]:
+    def after_step(self, took_s: float, memory: StepMemory | None, seen: Observation) -> dict[str, float]:
         """The step's metrics; `memory` as it was measured in this step, None in all others."""
         self._seen += 1
-        values = memory.metrics() if memory else {}
+        values = {**memory.metrics(), **seen.metrics(took_s)} if memory else {}
         self._memory = memory or self._memory
         if self._memory and self._memory_bytes:
             values["plan/memory_error_pct"] = error_pct(self._memory_bytes, self._memory.allocated_bytes)

@@ -143,7 +143,7 @@ def _parser() -> argparse.ArgumentParser:
     sample.add_argument("--top-p", type=float, default=0.9)
     sample.add_argument("--seed", type=int, default=0)
 
-    calibrate = verb("calibrate", "verbs_run:calibrate", "measure this machine, and write a hardware file of it")
+    calibrate = verb("calibrate", "verbs_calibrate:calibrate", "measure this machine, and write a hardware file of it")
     calibrate.add_argument("-o", "--output", type=Path, metavar="FILE", default=Path("hardware/local.toml"),
                            help="the file (default: hardware/local.toml, found by `gpu = \"local\"`)")  # fmt: skip
     calibrate.add_argument("--quick", action="store_true", help="fewer sizes: under 20 seconds")

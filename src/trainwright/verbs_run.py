@@ -30,7 +30,7 @@ def run(arguments: argparse.Namespace) -> int:
     folder: Path = arguments.runs / compiled.plan.name
     if not arguments.quiet and not arguments.json:
         show_plan(compiled.plan, folder, arguments)
-    if not arguments.yes and not _agreed():
+    if not arguments.yes and not agreed():
         return 1
     root = os.path.relpath(arguments.file.resolve().parent, folder.resolve())
     return _execute(
@@ -62,7 +62,7 @@ def _run_plan(arguments: argparse.Namespace) -> int:
         # The plan is whole without its spec, but who changed one and runs the other may have forgotten to plan again.
         names = ", ".join(os.path.relpath(spec_folder / name) for name in changed)
         fail(f"{names} changed since {arguments.file} was made; what would run is the plan as it was")
-        if not arguments.yes and not _agreed():
+        if not arguments.yes and not agreed():
             return _EXIT_STALE
     folder: Path = arguments.runs / plan.name
     root = os.path.relpath(spec_folder, folder.resolve())
@@ -83,7 +83,7 @@ def _execute(
         for notice in blocking:
             fail(f"`{notice.key}`: {notice.message}")
         return EXIT_INFEASIBLE
-    if not _can_run():
+    if not can_run():
         return EXIT_INVALID
     from trainwright.compiler.stale import stale_inputs
 
@@ -117,7 +117,7 @@ def cancel(arguments: argparse.Namespace) -> int:
     """The run was asked to save and end; it does so after the step it is in."""
     from trainwright.runtime.store import STOP_FILE, RunLocked, locked
 
-    if _plan_of(arguments.run) is None:
+    if plan_of(arguments.run) is None:
         return EXIT_INVALID
     try:
         with locked(arguments.run):
@@ -131,7 +131,7 @@ def cancel(arguments: argparse.Namespace) -> int:
 
 def status(arguments: argparse.Namespace) -> int:
     """A line per stage: done, stopped at a step, or waiting."""
-    plan = _plan_of(arguments.run)
+    plan = plan_of(arguments.run)
     if plan is None:
         return EXIT_INVALID
     rows = [_stage_status(plan, stage.name, arguments.run) for stage in plan.stages]
@@ -160,7 +160,7 @@ def _stage_status(plan: Plan, name: str, folder: Path) -> dict[str, str]:
 
 def report(arguments: argparse.Namespace) -> int:
     """`report.html` of the run was written, and its path printed; with --json, what it shows."""
-    if not _can_run() or _plan_of(arguments.run) is None:
+    if not can_run() or plan_of(arguments.run) is None:
         return EXIT_INVALID
     from trainwright.runtime.report.gather import gather
     from trainwright.runtime.report.plain import plain
@@ -176,7 +176,7 @@ def report(arguments: argparse.Namespace) -> int:
 
 def sample(arguments: argparse.Namespace) -> int:
     """The model's continuation of the prompt stands on stdout, word by word as it is made."""
-    plan = _plan_of(arguments.run) if _can_run() else None
+    plan = plan_of(arguments.run) if can_run() else None
     if plan is None:
         return EXIT_INVALID
     done = [
@@ -245,7 +245,7 @@ def doctor(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _can_run() -> bool:
+def can_run() -> bool:
     """Whether what the runtime imports is installed; told if it is not."""
     missing = _missing_packages()
     if missing:
@@ -259,7 +259,7 @@ def _missing_packages() -> list[str]:
     return [name for name in needed if name not in found]
 
 
-def _plan_of(run_folder: Path) -> Plan | None:
+def plan_of(run_folder: Path) -> Plan | None:
     return _read_plan(run_folder / "plan.json")[0]
 
 
@@ -277,7 +277,7 @@ def _read_plan(path: Path) -> tuple[Plan | None, int]:
     return None, EXIT_INVALID
 
 
-def _agreed() -> bool:
+def agreed() -> bool:
     try:
         return input("Proceed? [y/N] ").strip().lower() in ("y", "yes")
     except EOFError:

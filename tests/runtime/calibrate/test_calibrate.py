@@ -10,8 +10,8 @@ import pytest
 from trainwright.runtime.calibrate.links import Links, fit
 from trainwright.runtime.calibrate.measure import Measurements, hardware_of
 from trainwright.runtime.calibrate.operators import Point
-from trainwright.runtime.calibrate.write import hardware_toml
 from trainwright.spec.device import HardwareFile, Link, hardware_path, load_hardware, mistakes, read_hardware
+from trainwright.spec.hardware_toml import hardware_toml
 
 
 def point(giga: float, rate: float) -> Point:
@@ -23,6 +23,7 @@ def measurements() -> Measurements:
     sizes = (4096, 1 << 20, 1 << 26)
     return Measurements(
         precision="fp32",
+        load=0.25,
         products=(point(0.01, 50.0), point(1.0, 80.0), point(1.1, 60.0), point(100.0, 100.0)),
         other_peak=point(10.0, 400.0),
         forward=(point(0.1, 20.0), point(10.0, 50.0)),

@@ -4,7 +4,8 @@ import json
 from pathlib import Path
 
 from trainwright.runtime.train import checkpoint
-from trainwright.runtime.train.metrics import METRICS_FILE, MetricsLog
+from trainwright.runtime.train.metrics import MetricsLog
+from trainwright.spec.artefact import METRICS_FILE
 
 
 def test_the_newest_complete_one_is_the_latest(tmp_path: Path) -> None:

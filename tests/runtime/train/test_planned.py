@@ -34,6 +34,9 @@ def test_steps_after_the_warm_up_and_one_steps_memory_are_compared(world: World,
     error_pct = (planned_gb - measured_gb) / measured_gb * 100
     assert [row["plan/memory_error_pct"] for row in found[1:]] == pytest.approx([error_pct] * 5)
     assert "plan/memory_error_pct" not in found[0]
+    parts_ms = [second[f"profile/{kind}_ms"] for kind in ("matmul", "attention", "other")]
+    assert min(parts_ms) > 0
+    assert sum(parts_ms) == pytest.approx(second["perf/step_time_ms"])
 
 
 @pytest.mark.slow
@@ -48,10 +51,13 @@ def test_shards_of_the_optimizer_are_counted_as_they_lie(world: World, tmp_path:
 
 def test_without_planned_figures_nothing_is_compared() -> None:
     from trainwright.runtime.train.memory import StepMemory
+    from trainwright.runtime.train.observe import Observation
     from trainwright.runtime.train.planned import Planned
 
     planned = Planned(None)
     memory = StepMemory(1e9, 2e9, 3e9, 4e9)
-    values = [planned.after_step(1.0, memory if step == 1 else None) for step in range(6)]
+    seen = Observation(1.0, {"matmul": 0.5, "attention": 0.25})
+    values = [planned.after_step(1.0, memory if step == 1 else None, seen) for step in range(6)]
+    assert values[1]["profile/other_ms"] == 250.0
     assert values[1]["memory/allocated_gb"] == 10.0
     assert [list(value) for number, value in enumerate(values) if number != 1] == [[]] * 5

@@ -29,7 +29,7 @@ def hardware_toml(file: HardwareFile) -> str:
         lines += ["", "[measured]"]
         for key in ("date", "machine", "precision"):
             lines.append(f"{key} = {_text(getattr(file.measured, key))}")
-        lines.append(f"threads = {file.measured.threads}")
+        lines += [f"threads = {file.measured.threads}", f"load = {_number(file.measured.load)}"]
         versions = ", ".join(f"{name} = {_text(version)}" for name, version in file.measured.versions.items())
         lines.append(f"versions = {{ {versions} }}")
         if file.measured.run is not None:
