@@ -25,7 +25,7 @@ def print_memory(estimate: Estimate, console: Console) -> None:
         share = memory.total_bytes / estimate.capacity_bytes if estimate.capacity_bytes else None
         console.print(line + Text(f" {percent(share):>5}"))
     legend = [
-        Text(letter, _STYLES[letter]) + Text(f"={name}")
+        Text.assemble((letter, _STYLES[letter]), f"={name}")
         for letter, name, amount in TERMS
         if any(amount(memory) for memory in estimate.memory)
     ]
@@ -33,7 +33,7 @@ def print_memory(estimate: Estimate, console: Console) -> None:
     console.print(_table(estimate, whole))
     place = "each rank" if len(estimate.memory) == 1 else _rank(estimate, full.memory)
     total = size(full.memory.total_bytes)
-    console.print(f"Peak: {total} on {place}, {full.memory.peak}. Most of it is {full.memory.binds}.")
+    console.print(Text(f"Peak: {total} on {place}, {full.memory.peak}. Most of it is {full.memory.binds}."))
     if len(full.memory.activations) > 1:
         console.print(_activations(full.memory, place, console.width))
 

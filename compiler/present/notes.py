@@ -15,12 +15,12 @@ OURS = "ours"
 def print_notices(plan: Plan, console: Console, *, verbose: bool) -> None:
     """What blocks a run comes first, each in full; notes alike are one line unless `verbose`."""
     for notice in (each for each in plan.notices if each.blocks):
-        console.print(Text("blocks run: ", "bold red") + Text(f"{notice.key}: {notice.message}"))
+        console.print(Text.assemble(("blocks run: ", "bold red"), f"{notice.key}: {notice.message}"))
     for group in alike([each for each in plan.notices if not each.blocks]):
         shown = group if verbose else group[:1]
         for notice in shown:
             more = f" and {len(group) - 1} more" if len(group) > len(shown) else ""
-            console.print(Text("note: ", "bold") + Text(f"{notice.key}{more}: {notice.message}"))
+            console.print(Text.assemble(("note: ", "bold"), f"{notice.key}{more}: {notice.message}"))
 
 
 def print_assumptions(plan: Plan, console: Console, *, verbose: bool) -> None:

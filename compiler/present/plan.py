@@ -27,7 +27,7 @@ def present_plan(plan: Plan, verdicts: Sequence[Verdict], console: Console, *, v
     console.print()
     print_notices(plan, console, verbose=verbose)
     print_assumptions(plan, console, verbose=verbose)
-    console.print(closing(verdicts))
+    console.print(Text(closing(verdicts)))
 
 
 def closing(verdicts: Sequence[Verdict]) -> str:

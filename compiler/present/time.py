@@ -14,7 +14,7 @@ from trainwright.spec.units import format_seconds
 def print_time(plan: Plan, estimate: Estimate, console: Console) -> None:
     """The step's parts as bars, then what the whole phase takes; one line if the device's speed is not known."""
     if estimate.step is None:
-        console.print(f"\nNo peak of `{plan.hardware.name}` is known, so no time.")
+        console.print(Text(f"\nNo peak of `{plan.hardware.name}` is known, so no time."))
         return
     console.print(Text("\nTime of a step by kind of work", "bold"))
     console.print(_parts(estimate.step, console.width))
