@@ -60,11 +60,16 @@ FRAMEWORKS = (
     ("nanotron", "nanotron"),
     ("Megatron-DeepSpeed", "megatron-deepspeed"),
     ("Megatron-LM (202", "megatron-deepspeed"),  # the same Megatron-LM of 2021 and 2022
+    ("Megatron-LM fork", "zero-bubble"),
     ("", "megatron"),
 )
 
 # Attention that keeps its scores: sources older than FlashAttention, or that say so.
 _STORED_SCORES = ("vTrain", "BigScience", "Korthikanti", "SC21", "Jan-2021", "GPT-3 example")
+# Megatron-LM's own recipes keep its defaults: GPT with dropout, biases and a learned table of positions.
+_MEGATRON_GPT = ("Megatron-LM CI golden", "Vocabulary Parallelism")
+# Micro-batches in flight for the passes of a split vocabulary (arXiv 2411.05288, section 5).
+_VOCABULARY_WAITS = {"Vocab-1": 2, "Vocab-2": 1}
 _TIED = ("MosaicML", "vTrain", "BigScience", "Korthikanti", "SC21", "Jan-2021", "GPT-3 example", "weak scaling")
 _MIXTURES = re.compile(r"moe|mixtral|deepseek|grok|qwen3-\d+b-a|gpt-oss|kimi|nemotron_3|nemotron v3|moon", re.I)
 _PRECISIONS = {"": "bf16", "bf16": "bf16", "fp16": "fp16", "fp32": "fp32"}
@@ -201,6 +206,8 @@ def _case(values: dict[str, str], assumed: list[str]) -> Case:
     recompute, modules, layers = _recompute(values, model)
     chunks = _whole(values, "vpp") or 1
     parallel = values.get("sequence_parallel", "")
+    notes = values.get("notes", "")
+    method = re.search(r"method=([\w-]+)", notes)
     framework = next(name for start, name in FRAMEWORKS if values.get("framework", "").startswith(start))
     return Case(
         model=model,
@@ -221,6 +228,9 @@ def _case(values: dict[str, str], assumed: list[str]) -> Case:
         recompute=recompute,  # type: ignore[arg-type]
         recompute_modules=modules,
         recompute_layers=layers,
+        context_exchange="all_to_all" if "cp=a2a" in notes else "ring",
+        waiting=_VOCABULARY_WAITS.get(method[1], 0) if method else 0,
+        fused_loss="fused cross-entropy" in notes,
         framework=framework,
         gpus_per_node=_whole(values, "gpus_per_node") or 8,
     )
@@ -246,6 +256,10 @@ def _model(values: dict[str, str], assumed: list[str]) -> ModelShape:
     untied = "untied" in notes or values.get("mlp") == "swiglu" or "nemotron" in values.get("model", "")
     small = "tied embeddings for ffn<10000" in notes and ffn < 10_000
     old = _is_of(values, _STORED_SCORES)
+    gpt = _is_of(values, _MEGATRON_GPT) and values.get("mlp") != "swiglu" and "position=rope" not in notes
+    if gpt and vocabulary % 128:  # Megatron pads it
+        padding = 128 * (_whole(values, "tp") or 1)
+        vocabulary = -(-vocabulary // padding) * padding
     return ModelShape(
         layers=layers,
         hidden_size=hidden,
@@ -255,10 +269,11 @@ def _model(values: dict[str, str], assumed: list[str]) -> ModelShape:
         ffn_size=ffn,
         vocab_size=vocabulary,
         gated=values.get("mlp") == "swiglu",
-        tied=small or (not untied and _is_of(values, _TIED)),
-        bias=old or "internlm-7b" in values.get("model", ""),
-        dropout=old and "BigScience" not in values.get("source", ""),
-        stored_scores=old and values.get("framework", "") != "Megatron-Core r0.8.0",
+        tied=small or "; tied" in notes or (not untied and _is_of(values, _TIED)),
+        bias=old or gpt or "internlm-7b" in values.get("model", ""),
+        dropout=gpt or (old and "BLOOM" not in values.get("source", "")),
+        stored_scores="attn unfused" in notes or (old and values.get("framework", "") != "Megatron-Core r0.8.0"),
+        learned_positions=_needed(values, "seq_len") if gpt else 0,
     )
 
 
@@ -331,7 +346,8 @@ def _parts(values: dict[str, str], case: Case) -> tuple[Part, ...]:
         layers = [0] * ranks
         for _ in range(model.layers):
             loads = [count + (head if rank == ranks - 1 else 0) for rank, count in enumerate(layers)]
-            layers[loads.index(min(loads))] += 1
+            # Of equal ranks the latest: the table's memory, which the first rank decides, does not change.
+            layers[min(range(ranks), key=lambda rank: (loads[rank], -rank))] += 1
         return tuple(Part(rank, count, rank == 0, rank == ranks - 1) for rank, count in enumerate(layers))
     return tuple(even_part(case, rank) for rank in range(ranks))
 
@@ -348,7 +364,18 @@ def _hardware(values: dict[str, str], name: str) -> HardwareFile | None:
 
 
 def _overrides(values: dict[str, str]) -> dict[str, object]:
-    return {}
+    notes = values.get("notes", "")
+    overrides: dict[str, object] = {}
+    if "NO comm overlap" in notes:
+        overrides |= dict.fromkeys(("tensor_forward_overlap", "tensor_backward_overlap", "context_overlap"), 0.0)
+        overrides["pipeline_overlap"] = False
+    if "cp=a2a" in notes:
+        overrides["context_by"] = "all-to-all"
+    if "async tp" in notes.lower() or "asynctp" in notes.lower():
+        overrides |= {"tensor_forward_overlap": 0.5, "tensor_backward_overlap": 0.5}
+    if "no compile" in notes:
+        overrides |= {"traffic": 2.5, "forward_kernels": 40, "backward_kernels": 70}
+    return overrides
 
 
 def _step_time(values: dict[str, str], case: Case | None, hardware: HardwareFile | None) -> tuple[float | None, str]:

@@ -23,8 +23,8 @@ class MemoryProfile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     # Model states, of a 16-bit run; in fp32 gradients are of 4 bytes and there is no master.
     gradient_bytes: Annotated[float, Meta(description="Of a parameter, kept over the step.")] = 4
+    fp16_gradient_bytes: Annotated[float | None, Meta(description="The same in fp16, where it differs.")] = None
     separate_master: Annotated[bool, Meta(description="False: with ZeRO-3 the sharded weights are the masters.")] = True
-    fp8_weight_bytes: Annotated[float, Meta(description="Copies of a weight in 8 bits.")] = 2
     # Saved by each layer for its backward pass.
     norm_input: Annotated[float, Meta(description="Copies of h, for two norms.")] = 2
     norm_output: Annotated[float, Meta(description="Copies of h: inputs of the products behind two norms.")] = 2
@@ -50,6 +50,7 @@ class MemoryProfile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     gather_buffer: Annotated[float, Meta(description="Copies of h, whole under sequence parallelism, kept.")] = 1
     gathered_layers: Annotated[float, Meta(description="With ZeRO-3 or weight parallelism: whole at once.")] = 2
     bucket_bytes: Annotated[float, Meta(description="Buffers in which gradients are reduced.")] = 0
+    workspace_bytes: Annotated[float, Meta(description="Of libraries, from torch's allocator.")] = 0
     step_bytes: Annotated[float, Meta(description="Temporaries of the optimizer's step, per sharded parameter.")] = 0
     # Outside of the allocator.
     context_bytes: Annotated[float, Meta(description="Of the device's context and libraries.")] = 0
@@ -68,6 +69,9 @@ class TimeProfile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     backward_kernels: Annotated[float, Meta(description="Of one layer.")] = 28
     dispatch_s: Annotated[float, Meta(description="The host's time for one kernel.")] = 6e-6
     attention: Annotated[float, Meta(description="Its kernel's speed, over that of the device's file.")] = 1
+    attention_hopper: Annotated[
+        float, Meta(description="The same on Hopper and later, whose asynchronous units older kernels leave idle.")
+    ] = 1
     accumulate_bytes: Annotated[float, Meta(description="Moved per parameter as a gradient is added up.")] = 8
     fp8_traffic: Annotated[float, Meta(description="Bytes per element of a product's input that is cast.")] = 5
     # Exchanges.

@@ -109,7 +109,7 @@ def rank_memory(case: Case, part: Part) -> Memory:
         activations={kind: _pick(moment, [kinds[kind] for kinds, _, _ in moments]) for kind in moments[0][0]},
         logits=_pick(moment, [logits for _, logits, _ in moments]),
         communication=_communication(case, profile),
-        temporaries=_pick(moment, [temporaries for _, _, temporaries in moments]),
+        temporaries=_pick(moment, [temporaries for _, _, temporaries in moments]) + profile.workspace_bytes,
         framework=_framework(case, profile),
         moment=moment,
     )
@@ -230,11 +230,14 @@ def _states(case: Case, part: Part, profile: MemoryProfile) -> tuple[Number, Num
         return 4 * held, 4 * reduced + placeholders, 8 * shard * (1 - case.offload_optimizer)
     # ZeRO-3 without a separate master keeps its shard in fp32 alone.
     alone = where(case.zero >= 3, not profile.separate_master, False)
-    weight_bytes = where(alone, 4, 2) + (profile.fp8_weight_bytes if case.precision == "fp8" else 0)
+    weight_bytes = where(alone, 4, 2)  # in fp8 two copies, one of them transposed, take the place of 16 bits
     optimizer_bytes = where(alone, 8, 12)
+    gradient_bytes = profile.gradient_bytes
+    if case.precision == "fp16" and profile.fp16_gradient_bytes is not None:
+        gradient_bytes = profile.fp16_gradient_bytes
     return (
         weight_bytes * held,
-        profile.gradient_bytes * reduced + placeholders,
+        gradient_bytes * reduced + placeholders,
         optimizer_bytes * shard * (1 - case.offload_optimizer),
     )
 
