@@ -3,9 +3,10 @@
 import json
 from dataclasses import dataclass
 
-from trainwright.compiler.cost.schedule import Task, timeline
-from trainwright.compiler.present.tables import seconds
-from trainwright.spec.plan import Estimate, PhaseStage
+from trainwright.compiler.cost.schedule import Task
+from trainwright.compiler.cost.what_if import planned_timeline, what_ifs
+from trainwright.compiler.present.tables import percent, seconds
+from trainwright.spec.plan import Estimate, PhaseStage, StepTime
 
 MOST_TASKS = 24_000  # of one phase; more would make the page heavy, so that only the step's beginning is drawn
 _TICKS = 1_000_000  # a span has so many
@@ -26,6 +27,18 @@ class Gantt:
     chunks: int
     micro_batches: int
     shown: float
+    others: tuple["Other", ...]
+
+
+@dataclass(frozen=True)
+class Other:
+    """What a schedule that the runtime does not have would make of the step."""
+
+    schedule: str
+    step: str
+    change: str
+    idle: str
+    kept: str  # micro-batches, at most, on a rank
 
 
 def gantt_of(phase: PhaseStage, estimate: Estimate) -> Gantt | None:
@@ -33,7 +46,7 @@ def gantt_of(phase: PhaseStage, estimate: Estimate) -> Gantt | None:
     step, layout = estimate.step, phase.layout
     if step is None or not step.chunks or layout.pipeline == 1:
         return None
-    line = timeline(step.chunks, layout.micro_batches, layout.schedule, step.transfer_s)
+    line = planned_timeline(phase, step)
     tick_s = line.span_s / _TICKS
     tasks = sorted(line.tasks, key=lambda task: task.start_s)[:MOST_TASKS]
     kinds: dict[tuple[str, int, int], int] = {}
@@ -50,6 +63,20 @@ def gantt_of(phase: PhaseStage, estimate: Estimate) -> Gantt | None:
         chunks=layout.virtual_pipeline,
         micro_batches=layout.micro_batches,
         shown=1.0 if len(tasks) == len(line.tasks) else tasks[-1].start_s / line.span_s,
+        others=_others(phase, step),
+    )
+
+
+def _others(phase: PhaseStage, step: StepTime) -> tuple[Other, ...]:
+    return tuple(
+        Other(
+            schedule=each.schedule,
+            step=seconds(step.time_s - each.saved_s),
+            change=f"{-each.saved_s / step.time_s:+.1%}",
+            idle=percent(each.bubble),
+            kept=f"{each.in_flight:g}",
+        )
+        for each in what_ifs(phase, step)
     )
 
 

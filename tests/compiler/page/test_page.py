@@ -143,6 +143,16 @@ def test_the_chart_holds_exactly_the_tasks_of_the_timeline() -> None:
     assert (chart.count, chart.shown) == (4 * 2 * 16 * 2, 1.0)
 
 
+def test_schedules_that_the_runtime_does_not_have_stand_beside_1f1b() -> None:
+    assert "What if" not in page_of(made_plan())[1].text  # interleaved: other chunks are other passes
+    plan = made_plan()
+    layout = replace(PIPELINED, virtual_pipeline=1, schedule="1f1b")
+    own = phase("4k", layout, 4096, 400_000, None)
+    stages = tuple(own if each.name == "4k" else each for each in plan.stages)
+    plan = replace(plan, stages=stages, estimates=(estimate(own, plan.estimates[0].memory, 0.006), plan.estimates[1]))
+    assert re.search(r"zb-1p ~2\.\d s -\d", page_of(plan)[1].text)
+
+
 def test_a_phase_without_a_pipeline_has_no_chart() -> None:
     plan = made_plan()
     own = plan.stage("32k")
