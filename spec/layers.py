@@ -91,7 +91,7 @@ class _Gatherer:
             if kept.setdefault(tuple(sorted(varied.items())), member) is member:
                 values.append(varied)
         for index, (member, (end, said)) in enumerate(zip(kept.values(), name_members(values), strict=True)):
-            member.member = Member(index, _rename(member.tree, end), said)
+            member.member = Member(index, _rename(member.tree, end), end, said)
             member.matrix = matrix.span
         return list(kept.values())
 

@@ -33,7 +33,13 @@ class Member:
 
     index: int
     name: str  # of its run
+    end: str  # of that name, which tells it from the others; empty for the spec as it is
     values: Mapping[str, str]
+
+    @property
+    def label(self) -> str:
+        """What it is called beside the other members."""
+        return self.end or self.name
 
 
 @dataclass(frozen=True)
@@ -153,9 +159,10 @@ def name_members(members: Sequence[Values]) -> list[tuple[str, dict[str, str]]]:
     """For each member the end of its name, and the values that tell it from the others by path."""
     paths = list(dict.fromkeys(path for values in members for path in values))
     varied = [path for path in paths if len({values.get(path) for values in members}) > 1]
-    labels = _labels(varied)
+    telling = _telling(varied, members)
+    labels = _labels(telling)
     said = [{path: values[path] for path in varied if path in values} for values in members]
-    ends = ["-".join(f"{labels[path]}_{_plain(text)}" for path, text in values.items()) for values in said]
+    ends = ["-".join(f"{labels[path]}_{_plain(values[path])}" for path in telling if path in values) for values in said]
     counts = Counter(ends)
     seen: Counter[str] = Counter()
     unique = []
@@ -165,6 +172,20 @@ def name_members(members: Sequence[Values]) -> list[tuple[str, dict[str, str]]]:
     return [
         (end, {".".join(path): text for path, text in values.items()}) for end, values in zip(unique, said, strict=True)
     ]
+
+
+def _telling(paths: Sequence[tuple[str, ...]], members: Sequence[Values]) -> list[tuple[str, ...]]:
+    """The paths that are needed to tell the members apart: what follows from the values before it says no more."""
+    telling: list[tuple[str, ...]] = []
+    for path in paths:
+        more = [*telling, path]
+        if _groups(members, more) > _groups(members, telling):
+            telling = more
+    return telling
+
+
+def _groups(members: Sequence[Values], paths: Sequence[tuple[str, ...]]) -> int:
+    return len({tuple(values.get(path) for path in paths) for values in members})
 
 
 def _labels(paths: Sequence[tuple[str, ...]]) -> dict[tuple[str, ...], str]:
@@ -205,13 +226,16 @@ def choose(members: Sequence[Member], only: str | None, matrix: Span | None) -> 
     if only is None:
         said = f"this spec is a sweep of {len(members)}, and nothing says which one is meant"
     else:
-        named = [member.index for member in members if only == member.name or member.name.endswith(f"-{only}")]
+        named = [
+            member.index for member in members if only in (member.name, member.end) or member.end.endswith(f"-{only}")
+        ]
         if only.isdecimal() and int(only) < len(members):
             return int(only)
-        if len(named) == 1:
-            return named[0]
+        exact = [member.index for member in members if only in (member.name, member.end)]
+        if len(exact or named) == 1:
+            return (exact or named)[0]
         said = f"no member of the sweep is called `{only}`" if not named else f"`{only}` may mean {len(named)} members"
-    names = [member.name for member in members]
+    names = [member.label for member in members]
     cure = f"name it: --only {' or '.join(names[:3])}{', ...' if len(names) > 3 else ''}"
     return Diagnostic(codes.NO_MEMBER_CHOSEN, said, matrix, cure)
 

@@ -27,9 +27,7 @@ def spec(workspace: Any) -> str:
 def test_check_says_which_members_a_mistake_belongs_to(spec: str, workspace: Any) -> None:
     done = workspace.trainwright("check", spec)
     assert (done.returncode, done.stdout) == (3, "")
-    assert re.findall("only in .*", done.stderr)[0] == (
-        "only in tiny-gpus_per_node_3-peak_3e-3, tiny-gpus_per_node_3-peak_4e-3"
-    )
+    assert re.findall("only in .*", done.stderr)[0] == ("only in gpus_per_node_3-peak_3e-3, gpus_per_node_3-peak_4e-3")
     right = workspace.trainwright("check", spec, "-s", "cluster.gpus_per_node=2")
     assert (right.returncode, right.stdout) == (0, f"{spec}: no mistake in the 2 members of the sweep\n")
 
@@ -43,12 +41,12 @@ def test_a_mistake_of_all_members_is_told_once(spec: str, workspace: Any) -> Non
 def test_plan_puts_members_side_by_side_and_writes_each(spec: str, workspace: Any) -> None:
     done = workspace.trainwright("plan", spec, "-o", "plans")
     assert done.returncode == 0, done.stderr
-    rows = re.findall(r"^(\d) +(tiny-\S+) +(yes|no|–)", done.stdout, re.MULTILINE)
+    rows = re.findall(r"^(\d) +(gpus\S+) +(yes|no|–)", done.stdout, re.MULTILINE)
     assert [index for index, _, _ in rows] == ["0", "1", "2", "3", "4", "5"]
     assert [fits for _, _, fits in rows[4:]] == ["no", "no"]
     assert "4 does not fit: " in done.stdout
     written = sorted(path.stem for path in (workspace.folder / "plans").iterdir())
-    assert written == sorted(name for _, name, fits in rows if fits != "no")
+    assert written == sorted(f"tiny-{name}" for _, name, fits in rows if fits != "no")
     plan = decode((workspace.folder / "plans" / f"{written[0]}.json").read_bytes())
     assert (plan.name, plan.root) == (written[0], "../examples")
 
@@ -71,7 +69,7 @@ def test_other_verbs_ask_for_one_member(verb: str, spec: str, workspace: Any) ->
     done = workspace.trainwright(verb, spec)
     assert done.returncode == 2
     assert "this spec is a sweep of 6" in done.stderr
-    assert "--only tiny-gpus_per_node_1-peak_3e-3" in done.stderr
+    assert "--only gpus_per_node_1-peak_3e-3" in done.stderr
     assert not (workspace.folder / "runs").exists()
 
 
@@ -91,3 +89,12 @@ def test_what_needs_one_plan_says_so(arguments: tuple[str, ...], spec: str, work
     assert done.returncode == 2
     assert "--only" in done.stderr
     assert not Path(workspace.folder, "plan.json").exists()
+
+
+def test_the_example_is_planned_as_its_comments_say(workspace: Any) -> None:
+    members = json.loads(workspace.trainwright("plan", "examples/sweeps/cards.toml", "--json").stdout)
+    assert [member["member"] for member in members] == [
+        f"internlm2-7b-gpu_{gpu}-zero_group_{group}" for gpu in ("a800-80gb", "h100") for group in (8, 64)
+    ]
+    sizes = [member["plan"]["stages"][3]["layout"]["micro_batch"] for member in members if member["plan"]]
+    assert set(sizes) == {1}

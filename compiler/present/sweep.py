@@ -40,7 +40,7 @@ def present_sweep(outcomes: Sequence[Outcome], console: Console) -> None:
     made = table("", "", "member", "fits", right=("fullest rank", "card", "step", "MFU", "time", "cost"))
     for outcome in outcomes:
         cells = _cells(outcome.plan) if outcome.plan else ["no" if outcome.obstacles else "wrong", *[UNKNOWN] * 6]
-        made.add_row(str(outcome.member.index), outcome.member.name, *cells)
+        made.add_row(str(outcome.member.index), outcome.member.label, *cells)
     console.print(made)
     planned = [outcome.plan for outcome in outcomes if outcome.plan]
     if any(len(plan.estimates) > 1 for plan in planned):
@@ -51,10 +51,14 @@ def present_sweep(outcomes: Sequence[Outcome], console: Console) -> None:
             more = f", and {len(others)} more" if others else ""
             console.print(f"{outcome.member.index} does not fit: {escape(first.message)}{more}")
     for word, figure, show in _CONTESTS:
-        known = [(value, plan.name) for plan in planned if (value := figure(plan)) is not None]
+        known = [
+            (value, outcome.member.label)
+            for outcome in outcomes
+            if outcome.plan and (value := figure(outcome.plan)) is not None
+        ]
         if len(known) > 1:
-            value, name = min(known)
-            console.print(f"{word}: {name} ({show(value)})")
+            value, label = min(known)
+            console.print(f"{word}: {label} ({show(value)})")
 
 
 def sweep_to_json(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:

@@ -81,7 +81,7 @@ def _write(outcomes: Sequence[Outcome], folder: Path) -> None:
 
 
 def _combined(members: Sequence[Loaded], compiled: Sequence[Compiled]) -> list[Diagnostic]:
-    names = [loaded.member.name for loaded in members if loaded.member]
+    names = [loaded.member.label for loaded in members if loaded.member]
     return combined([(name, each.diagnostics) for name, each in zip(names, compiled, strict=True)])
 
 

@@ -68,7 +68,11 @@ def test_entries_are_joined_and_an_empty_one_is_the_spec_itself(spec_path: Path)
 
 def test_values_that_belong_together_stand_in_a_table(spec_path: Path) -> None:
     found = members(spec_path, "[[matrix]]\ntopology = [{ tensor = 1, pipeline = 4 }, { tensor = 4, pipeline = 1 }]\n")
-    assert names(found) == ["mine-tensor_1-pipeline_4", "mine-tensor_4-pipeline_1"]
+    assert names(found) == ["mine-tensor_1", "mine-tensor_4"]
+    assert [dict(loaded.member.values) for loaded in found if loaded.member] == [
+        {"topology.tensor": "1", "topology.pipeline": "4"},
+        {"topology.tensor": "4", "topology.pipeline": "1"},
+    ]
 
 
 def test_a_name_says_what_is_varied_and_no_more(spec_path: Path) -> None:
