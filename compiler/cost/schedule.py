@@ -261,10 +261,12 @@ def _simulate(
                         missing[rank] += 1
                         continue
                     partner, since = other
-                    through = max(came, since) + transfer_s
+                    through = (since if since > came else came) + transfer_s
                     there[message] = through
-                    now = max(now, through)
-                    clock[partner] = max(clock[partner], through)
+                    if through > now:
+                        now = through
+                    if through > clock[partner]:
+                        clock[partner] = through
                     missing[partner] -= 1
                     if missing[partner] == 0:
                         runnable.append(partner)
