@@ -138,12 +138,13 @@ def _mape(errors: Sequence[float]) -> float | None:
 
 
 def _summary(errors: Sequence[float]) -> dict[str, Any]:
+    worst: float = max(errors, key=abs)
     return {
         "rows": len(errors),
         "mape_pct": _mape(errors),
         "mean_pct": round(mean(errors), 2),
         "median_pct": round(median(errors), 2),
-        "worst_pct": round(max(errors, key=lambda error: abs(error)), 2),
+        "worst_pct": round(worst, 2),
     }
 
 
