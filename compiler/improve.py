@@ -16,11 +16,10 @@ from msgspec import structs
 
 from trainwright.compiler.cost.case import Case, parts_of
 from trainwright.compiler.cost.time import step_time
-from trainwright.spec.artefact import step_parts_s, step_times_s, store_folder
+from trainwright.spec.artefact import WARM_UP_STEPS, step_parts_s, step_times_s, store_folder
 from trainwright.spec.device import Curve, Efficiency, HardwareFile
 from trainwright.spec.plan import PhaseStage, Plan
 
-WARM_UP_STEPS = 3  # of a phase, left out of the median as the runtime does
 _ROUNDS = 12  # each kind's share of a step depends a little on the others'
 _CURVES = {"matmul": ("matmul", "matmul_fp8"), "attention": ("attention_forward", "attention_backward"),
            "memory": ("memory",)}  # fmt: skip

@@ -22,6 +22,7 @@ IDENTITY_FILE = "identity.json"
 RESULT_FILE = "result.json"
 CHECKPOINTS = "checkpoints"
 METRICS_FILE = "metrics.jsonl"  # of a phase: a row a step
+WARM_UP_STEPS = 3  # caches fill, and the step that is profiled takes longer: not counted as typical steps
 LATEST_CHECKPOINT_FILE = "latest_checkpointed_iteration.txt"  # Megatron's name
 
 

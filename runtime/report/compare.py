@@ -1,12 +1,18 @@
-"""Planned beside measured, per phase: the figures of the plan's estimates and what the phase's metrics say."""
+"""Planned beside measured, per phase: the figures of the plan's estimates and what the phase's metrics say.
 
-from collections.abc import Callable
+A typical step is the median of the phase's steps after its first ones. Memory is what torch's allocator hands out at
+the peak of a step on the fullest rank, by kind, as `memory/*_gb` has it from one step of each attempt; parts of a
+step's time are those of that same step, which ran under a profiler.
+"""
+
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from statistics import median
 
 from trainwright.runtime.report import quantity
 from trainwright.runtime.report.facts import Curve, RunFacts, is_number
-from trainwright.spec.plan import Estimate, PhaseStage
+from trainwright.spec.artefact import WARM_UP_STEPS
+from trainwright.spec.plan import Estimate, PhaseStage, RankMemory
 
 
 @dataclass(frozen=True)
@@ -18,6 +24,7 @@ class Figure:
     measured: float | None
     show: Callable[[float | None], str]
     final: bool = True  # False: the phase is not done, and this grows until it is
+    between: tuple[float, float] | None = None  # the plan's interval
 
     @property
     def error_pct(self) -> float | None:
@@ -25,6 +32,13 @@ class Figure:
         if self.planned is None or not self.measured or not self.final:
             return None
         return (self.planned - self.measured) / self.measured * 100
+
+    @property
+    def inside(self) -> bool | None:
+        """Whether what was measured lies in the plan's interval; None if there is none, or nothing to compare."""
+        if self.between is None or self.between[0] == self.between[1] or not self.measured or not self.final:
+            return None
+        return self.between[0] <= self.measured <= self.between[1]
 
 
 @dataclass(frozen=True)
@@ -65,45 +79,81 @@ def compare(facts: RunFacts) -> list[PhaseFigures]:
 
 
 def _figures(facts: RunFacts, stage: PhaseStage, estimate: Estimate | None, curve: Curve) -> tuple[Figure, ...]:
-    world = stage.layout.world_size
     done = facts.stage(stage.name).finished is not None
-    steps_ms = curve.values("perf/step_time_ms")
-    tgs = _median(curve, "perf/tgs")
-    tflops = _median(curve, "perf/tflops_per_gpu")
-    planned_tflops = None
-    if estimate and estimate.tokens_per_s is not None:
-        planned_tflops = estimate.tokens_per_s * estimate.model_flops_per_token / world / 1e12
     parameters = facts.stage(stage.name).summary.get("parameters")
-    peaks = [value for _, value in curve.values("memory/max_active_gb")]
     return (
         Figure("steps", stage.steps, curve.rows[-1]["step"] if curve.rows else None, quantity.count, done),
         Figure(
             "tokens", stage.steps * stage.tokens_per_step, _last(curve, "train/consumed_tokens"), quantity.count, done
         ),
         Figure("parameters", stage.model.parameters, parameters if is_number(parameters) else None, quantity.count),
-        Figure(
-            "step time",
-            estimate.step_time_s * 1000 if estimate and estimate.step_time_s is not None else None,
-            _median(curve, "perf/step_time_ms"),
-            quantity.milliseconds,
-        ),
-        Figure("tokens/s", estimate.tokens_per_s if estimate else None, tgs * world if tgs else None, quantity.count),
-        Figure("TFLOP/s a device", planned_tflops, tflops, lambda value: quantity.number(value, 3)),
-        Figure(
-            "memory a rank",
-            max((rank.total_bytes for rank in estimate.memory), default=None) if estimate else None,
-            max(peaks) * 1e9 if peaks else None,
-            quantity.size,
-        ),
-        # Not the stage's own time: after a restart that is the last attempt's alone.
-        Figure(
-            "time of all steps",
-            estimate.duration_s if estimate else None,
-            sum(value for _, value in steps_ms) / 1000 if steps_ms else None,
-            quantity.duration,
-            done,
-        ),
+        *_time(stage, estimate, curve, done),
+        *_memory(facts, estimate, curve),
     )
+
+
+def _time(stage: PhaseStage, estimate: Estimate | None, curve: Curve, done: bool) -> Iterator[Figure]:
+    world = stage.layout.world_size
+    step = estimate.step if estimate else None
+    steps_ms = [value for _, value in curve.values("perf/step_time_ms")]
+    typical_ms = steps_ms[WARM_UP_STEPS:] or steps_ms
+    between = (step.low_s * 1000, step.high_s * 1000) if step else None
+    yield Figure(
+        "step time",
+        step.time_s * 1000 if step else None,
+        median(typical_ms) if typical_ms else None,
+        quantity.milliseconds,
+        between=between,
+    )
+    parts_ms = {kind: _last(curve, f"profile/{kind}_ms") for kind in ("matmul", "attention", "other")}
+    if step and "recompute" not in step.parts and parts_ms["other"] is not None:
+        matmul_s, attention_s = step.parts.get("matmul", 0.0), step.parts.get("attention", 0.0)
+        rest_s = step.time_s - matmul_s - attention_s
+        rest_ms = parts_ms["other"] + (_last(curve, "profile/exchange_ms") or 0.0)
+        for name, planned_s, measured_ms in (
+            ("in it: products", matmul_s, parts_ms["matmul"]),
+            ("in it: attention", attention_s, parts_ms["attention"]),
+            ("in it: the rest", rest_s, rest_ms),
+        ):
+            yield Figure(name, planned_s * 1000, measured_ms, quantity.milliseconds)
+    tgs = _median(curve, "perf/tgs")
+    yield Figure("tokens/s", estimate.tokens_per_s if estimate else None, tgs * world if tgs else None, quantity.count)
+    tflops = None
+    if estimate and estimate.tokens_per_s is not None:
+        tflops = estimate.tokens_per_s * estimate.model_flops_per_token / world / 1e12
+    measured_tflops = _median(curve, "perf/tflops_per_gpu")
+    yield Figure("TFLOP/s a device", tflops, measured_tflops, lambda value: quantity.number(value, 3))
+    # Not the stage's own time: after a restart that is the last attempt's alone.
+    yield Figure(
+        "time of all steps",
+        step.time_s * stage.steps if step else None,
+        sum(steps_ms) / 1000 if steps_ms else None,
+        quantity.duration,
+        done,
+        (step.low_s * stage.steps, step.high_s * stage.steps) if step else None,
+    )
+
+
+def _memory(facts: RunFacts, estimate: Estimate | None, curve: Curve) -> Iterator[Figure]:
+    rank = max(estimate.memory, key=lambda each: each.allocated_bytes, default=None) if estimate else None
+    kinds = {
+        "memory a rank": ("allocated", rank and rank.allocated_bytes),
+        "in it: parameters": ("parameters", rank and rank.parameters_bytes),
+        "in it: gradients": ("gradients", rank and rank.gradients_bytes),
+        "in it: optimizer": ("optimizer", rank and rank.optimizer_bytes),
+        "in it: the step": ("step", rank and rank.allocated_bytes - _states(rank)),
+    }
+    for name, (kind, planned) in kinds.items():
+        measured_gb = _last(curve, f"memory/{kind}_gb")
+        if kind == "allocated" or measured_gb is not None:
+            yield Figure(name, planned, measured_gb * 1e9 if measured_gb is not None else None, quantity.size)
+    if facts.plan.hardware.device == "cpu":
+        resident = [value for _, value in curve.values("memory/max_active_gb")]
+        yield Figure("resident memory", None, max(resident) * 1e9 if resident else None, quantity.size)
+
+
+def _states(rank: RankMemory) -> int:
+    return rank.parameters_bytes + rank.gradients_bytes + rank.optimizer_bytes
 
 
 def _median(curve: Curve, key: str) -> float | None:

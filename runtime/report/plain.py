@@ -23,6 +23,8 @@ def plain(facts: RunFacts) -> dict[str, Any]:
             "planned": figure.planned,
             "measured": figure.measured,
             "error_pct": figure.error_pct,
+            "between": figure.between,
+            "inside": figure.inside,
         }
         for phase in compare(facts)
         for figure in phase.figures

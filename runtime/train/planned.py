@@ -10,9 +10,9 @@ from statistics import median
 
 from trainwright.runtime.train.memory import MEASURED_STEP, StepMemory
 from trainwright.runtime.train.observe import Observation
+from trainwright.spec.artefact import WARM_UP_STEPS
 from trainwright.spec.plan import Estimate
 
-WARM_UP_STEPS = 3  # caches fill, and the step whose memory is measured takes longer
 assert WARM_UP_STEPS >= MEASURED_STEP
 
 

@@ -79,7 +79,15 @@ def _estimate(stage: str) -> Estimate:
         communication_bytes=0, temporaries_bytes=0, framework_bytes=0, total_bytes=49_893_120,
         peak="the first backward pass", binds="activations",
     )  # fmt: skip
-    step = StepTime(time_s=0.12, low_s=0.11, high_s=0.14, parts={"matmul": 0.12}, chunks=(), transfer_s=0.0, bubble=0.0)
+    step = StepTime(
+        time_s=0.12,
+        low_s=0.11,
+        high_s=0.14,
+        parts={"matmul": 0.08, "attention": 0.02, "host": 0.02},
+        chunks=(),
+        transfer_s=0.0,
+        bubble=0.0,
+    )
     return Estimate(
         stage=stage, model_flops_per_token=1.2e6, hardware_flops_per_token=1.2e6, memory=(memory,),
         capacity_bytes=None, step=step, tokens_per_s=34_133.0, mfu=None, goodput=None, duration_s=14.4,
@@ -265,6 +273,18 @@ SAMPLES = [
 ]
 
 
+_SECOND_STEP = {
+    "memory/parameters_gb": 0.0003,
+    "memory/gradients_gb": 0.0006,
+    "memory/optimizer_gb": 0.001,
+    "memory/step_gb": 0.047,
+    "memory/allocated_gb": 0.05,
+    "profile/matmul_ms": 70.0,
+    "profile/attention_ms": 10.0,
+    "profile/other_ms": 20.0,
+}
+
+
 def _row(stage: str, step: int, start: float) -> dict[str, object]:
     loss = start * math.exp(-step / 90) + 0.08 * math.sin(step * 1.7)
     return {
@@ -279,6 +299,7 @@ def _row(stage: str, step: int, start: float) -> dict[str, object]:
         "perf/tflops_per_gpu": 0.02,
         "perf/data_wait_pct": 0.5,
         "memory/max_active_gb": 0.06,
+        **(_SECOND_STEP if step == 2 else {}),
         **{f"train_loss_by_source/{name}": loss + 0.3 * (index - 0.8) for index, name in enumerate(SOURCES)},
     }
 

@@ -185,9 +185,34 @@ def test_planned_stands_beside_measured(run) -> None:
         "planned": 120.0,
         "measured": 100.0,
         "error_pct": pytest.approx(20.0),
+        "between": (110.0, 140.0),
+        "inside": False,
     }
     assert rows["enhance", "step time"]["planned"] is None
     assert rows["short", "tokens/s"]["measured"] == pytest.approx(2 * (20_000 - 8000 / 60.5), rel=1e-4)
+
+
+def test_memory_and_time_are_compared_by_kind_where_they_were_measured(run) -> None:
+    run.all_stages()
+    rows = figures(run)
+    assert rows["short", "memory a rank"]["planned"] == 49_893_120
+    assert rows["short", "memory a rank"]["error_pct"] == pytest.approx((49_893_120 / 50e6 - 1) * 100)
+    assert rows["short", "in it: the step"]["planned"] == 48_000_000
+    assert rows["short", "in it: the step"]["measured"] == pytest.approx(47e6)
+    assert rows["short", "in it: products"]["planned"] == pytest.approx(80.0)
+    assert rows["short", "in it: products"]["measured"] == 70.0
+    assert rows["short", "in it: the rest"]["measured"] == 20.0
+    assert rows["short", "resident memory"]["planned"] is None
+    assert ("enhance", "in it: products") not in rows  # nothing was planned of it
+
+
+def test_the_interval_says_inside_or_outside(run) -> None:
+    run.all_stages()
+    assert figures(run)["long", "time of all steps"]["inside"] is False
+    slow = [{**row, "perf/step_time_ms": 125.0} for row in gather(run.folder).curves[1].rows]
+    text = "".join(json.dumps(row) + "\n" for row in slow)
+    (run.path("long") / "metrics.jsonl").write_text(text)
+    assert figures(run)["long", "time of all steps"]["inside"] is True
 
 
 def test_a_phase_that_is_not_done_is_not_blamed_for_its_missing_steps(run) -> None:
