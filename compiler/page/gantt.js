@@ -63,7 +63,7 @@ for (const figure of document.querySelectorAll("figure.gantt")) {
         visible++;
         if (right - left > 4) edges.push(`M${right.toFixed(1)} ${y}v${LANE}`);
         if (right - left > 22) {
-          const text = right - left > 44 ? task.kind.letter + task.batch + (chunks > 1 ? "." + task.kind.chunk : "") : task.batch;
+          const text = right - left > (chunks > 1 ? 42 : 30) ? task.kind.letter + task.batch + (chunks > 1 ? "." + task.kind.chunk : "") : task.batch;
           labels.push([(left + right) / 2, y + 16, css === "f0" || css === "w0" ? "batch on-dark" : "batch", text]);
         }
         if (chosen && task.batch === chosen.batch) outlines.push([task === chosen ? "chosen" : "same", box]);
