@@ -109,7 +109,7 @@ def compile_spec(loaded: Loaded, *, plan_folder: Path | None = None, request: Re
     return Compiled(None if wrong else build_plan(draft), diagnostics, getattr(draft, "search", None))
 
 
-def questions_of(loaded: Loaded, request: Request) -> tuple[dict[int, Question], HardwareFile] | None:
+def questions_of(loaded: Loaded, request: Request | None) -> tuple[dict[int, Question], HardwareFile] | None:
     """What each phase can ask of a search, and the device; None if mistakes are in the way."""
     if loaded.spec is None:
         return None

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     Column = NDArray[np.int64]
 
 RECOMPUTE = ("none", "selective", "full")
-ZERO = (0, 1, 2, 3)
+ZERO = (1, 0, 2, 3)  # the default first: where nothing can be shared, all are one
 _MESH = ("tensor", "pipeline", "virtual_pipeline", "context", "data", "micro_batch", "micro_batches")
 # What the runtime executes of keys of which the language knows more.
 _RUNNABLE: dict[str, Sequence[int]] = {"context": (1,), "zero": (0, 1)}
@@ -150,7 +150,7 @@ def _groups(question: Question, everything: bool) -> Iterator[Group]:
     topology = question.topology
     rows = np.array(list(_meshes(question, everything)), dtype=np.int64).reshape(-1, len(_MESH))
     meshes = {name: rows[:, place] for place, name in enumerate(_MESH)}
-    tensor, context, data = meshes["tensor"], meshes["context"], meshes["data"]
+    tensor, context = meshes["tensor"], meshes["context"]
     cut = tensor > 1
     even = question.sequence_length // context % tensor == 0
     recomputes = [each for each in RECOMPUTE if topology.recompute in ("auto", each)]
@@ -159,18 +159,19 @@ def _groups(question: Question, everything: bool) -> Iterator[Group]:
     elif topology.recompute == "auto" and topology.recompute_layers is not None:
         recomputes = ["full"]
     for zero in _values(question, "zero", ZERO, everything):
-        # Where nothing can be shared, all degrees of ZeRO are one; a stated group asks for some.
-        shares = (data * context > 1) | (zero == 1) | (topology.zero != "auto")
-        if zero == 0 and isinstance(topology.zero_group, int):
+        if (zero == 0 and isinstance(topology.zero_group, int)) or (zero == 3 and topology.weight > 1):
             continue
         for sequence_parallel in (False, True):
             if topology.sequence_parallel not in ("auto", sequence_parallel):
                 continue
             fits = cut & even if sequence_parallel else np.ones_like(cut)
             for interleaved in (False, True):
-                keep = fits & shares & ((meshes["virtual_pipeline"] > 1) == interleaved)
+                keep = fits & ((meshes["virtual_pipeline"] > 1) == interleaved)
                 kept = {name: column[keep] for name, column in meshes.items()}
                 columns = _with_zero_groups(question, kept, zero, everything)
+                if topology.weight > 1:
+                    holders = columns["context"] * columns["zero_group" if zero else "data"]
+                    columns = {name: column[holders % topology.weight == 0] for name, column in columns.items()}
                 schedule = "interleaved" if interleaved else "1f1b"
                 for recompute in recomputes:
                     yield Group(sequence_parallel, zero, recompute, schedule, columns)
