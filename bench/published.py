@@ -74,6 +74,10 @@ _TIED = ("MosaicML", "vTrain", "BigScience", "Korthikanti", "SC21", "Jan-2021", 
 _MIXTURES = re.compile(r"moe|mixtral|deepseek|grok|qwen3-\d+b-a|gpt-oss|kimi|nemotron_3|nemotron v3|moon", re.I)
 _PRECISIONS = {"": "bf16", "bf16": "bf16", "fp16": "fp16", "fp32": "fp32"}
 
+# Bytes per parameter that DeepSpeed's ZeRO-1 moves as it takes up the gradients of a micro-batch. Fitted to the BLOOM
+# prequel, whose layouts differ by parameters times micro-batches.
+DEEPSPEED_ZERO_BYTES = 40
+
 # FLOPs that a printed MFU or TFLOP/s counts, where it is the only figure of time.
 _FULL_ATTENTION = ("nanotron", "Vocabulary Parallelism", "H100 weak scaling")
 
@@ -288,6 +292,9 @@ def _batches(values: dict[str, str], data: int, assumed: list[str]) -> tuple[int
         return micro, int(accumulated[1])
     if batch is None:
         raise _Unusable("`global_batch` is not stated")
+    if values.get("framework") == "torchtitan" and (_whole(values, "pp") or 1) > 1:
+        micro = 1  # the column has a rank's whole batch, which the schedule cuts
+        assumed.append("micro-batches of 1")
     if batch < data * micro:
         raise _Unusable("the batch is smaller than one micro-batch a rank")
     return micro, round(batch / (data * micro))
@@ -373,6 +380,8 @@ def _overrides(values: dict[str, str]) -> dict[str, object]:
         overrides["context_by"] = "all-to-all"
     if "async tp" in notes.lower() or "asynctp" in notes.lower():
         overrides |= {"tensor_forward_overlap": 0.5, "tensor_backward_overlap": 0.5}
+    if values.get("source", "").startswith("BigScience"):
+        overrides["accumulate_bytes"] = DEEPSPEED_ZERO_BYTES
     if "no compile" in notes:
         overrides |= {"traffic": 2.5, "forward_kernels": 40, "backward_kernels": 70}
     return overrides

@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from trainwright.compiler.cost.numeric import Number, maximum, minimum, where
 from trainwright.spec.device import HardwareFile, Link
 
+# An exchange beside computation takes multiprocessors and memory bandwidth from it: Calculon (SC'23) has 15 % on NVLink.
+_CONTENTION = 0.15
 _NOTHING = Link(bytes_per_s=1e18, share=1.0, latency_s=0.0, hop_s=0.0)
 
 
@@ -87,6 +89,12 @@ class Network:
         rate = where(nodes > 1, minimum(near, on_node * self.far.bytes_per_s * self.far.share), near)
         wire = passes * (size - 1) / size * size_bytes
         return where(group.size > 1, latency_s + wire / rate, 0.0)
+
+
+def exposed(exchange_s: Number, beside_s: Number, overlap: Number) -> Number:
+    """What an exchange adds to the computation beside it, of which the share `overlap` can hide it."""
+    hidden = minimum(exchange_s, overlap * beside_s)
+    return exchange_s - (1 - _CONTENTION) * hidden
 
 
 def _log2(number: Number) -> Number:

@@ -20,8 +20,14 @@ from trainwright.compiler.cost.numeric import Number, interpolate, maximum, mini
 from trainwright.compiler.cost.parameters import layer_parameters
 from trainwright.spec.device import HardwareFile
 
-# Tensor cores read 128 bytes at a time: widths that are no multiple of 64 elements cost, of 8 still more.
-_ALIGNED_64, _ALIGNED_8, _UNALIGNED = 1.0, 0.85, 0.5
+# Tensor cores read 128 bytes at a time: widths of no multiple of 64 elements cost. Below 8 elements (16 bytes) there is
+# no use of them at all: plain 16-bit units have a quarter of the peak, and reach half of it.
+_ALIGNED_64, _ALIGNED_8, _UNALIGNED = 1.0, 0.75, 0.12
+# A product's loop over k takes some steps to fill; half of its own traffic is not hidden by computing. Fitted to
+# tables of kernels on A100 and B200, see bench/fit_efficiency.py.
+_FILL, _BESIDE = 32, 0.5
+_UNCACHED = 0.7  # of the bytes of stored scores; the rest is found in the cache. Fitted with the same script
+_HOPPER_FLOPS = 5e14  # bf16: faster devices have asynchronous units
 _HEAD_FORWARD_BYTES, _HEAD_BACKWARD_BYTES = 16, 10  # a logit: cast to fp32, maximum, sum, loss; and its gradient
 
 
@@ -80,7 +86,7 @@ class Operators:
         share = interpolate(flops / 1e9, curve) * minimum(_alignment(k), _alignment(n))
         moved = (1 if fp8 else self.bytes) * (m * k + k * n) + self.bytes * m * n
         cast = self.profile.fp8_traffic * m * k / self.bandwidth if fp8 else 0.0
-        return maximum(flops / (self.peak * share), moved / self.bandwidth) + cast
+        return flops / (self.peak * share) * (1 + _FILL / k) + _BESIDE * moved / self.bandwidth + cast
 
     def traffic(self, moved_bytes: Number, kernels: Number) -> Number:
         """Seconds in which so many kernels move so many bytes in all."""
@@ -166,8 +172,12 @@ class Operators:
             share = interpolate(flops / 2e9, self.hardware.efficiency.matmul) * narrow
             products = flops / (self.half_peak * share)
             drop = (2 * self.bytes + 1) if model.dropout else 0
-            forward = Work(attention=products + self.traffic((4 * self.bytes + drop) * scores, 5), kernels=6)
-            backward = Work(attention=2 * products + self.traffic((7 * self.bytes + drop) * scores, 7), kernels=8)
+            forward = Work(
+                attention=products + self.traffic(_UNCACHED * (4 * self.bytes + drop) * scores, 5), kernels=6
+            )
+            backward = Work(
+                attention=2 * products + self.traffic(_UNCACHED * (7 * self.bytes + drop) * scores, 7), kernels=8
+            )
             return forward, backward
         seen = (
             case.sequence_length
@@ -177,11 +187,16 @@ class Operators:
         flops = 4 * model.head_size * queries * seen / 2
         efficiency = self.hardware.efficiency
         # The softmax costs the same for narrow heads, whose products are smaller.
-        narrow = minimum(1.0, 1.25 * model.head_size / (model.head_size + 32))
+        narrow = minimum(1.0, 1.25 * model.head_size / (model.head_size + 32)) * self._kernel()
         forward_s = flops / (self.half_peak * interpolate(flops / 1e9, efficiency.attention_forward) * narrow)
         flops = 2.5 * flops
         backward_s = flops / (self.half_peak * interpolate(flops / 1e9, efficiency.attention_backward) * narrow)
         return Work(attention=forward_s, kernels=1), Work(attention=backward_s, kernels=2)
+
+    def _kernel(self) -> float:
+        """How fast the framework's attention is on this device."""
+        hopper = (self.hardware.peak_flops.bf16 or 0.0) > _HOPPER_FLOPS
+        return self.profile.attention_hopper if hopper else self.profile.attention
 
     # --- what lies around the layers ---------------------------------------------------------------------------------
 

@@ -14,11 +14,13 @@ from dataclasses import dataclass
 
 from trainwright.compiler.cost.case import Case, Part
 from trainwright.compiler.cost.framework import TimeProfile
-from trainwright.compiler.cost.network import Group, Network
+from trainwright.compiler.cost.network import Group, Network, exposed
 from trainwright.compiler.cost.numeric import Number, maximum, minimum, where
 from trainwright.compiler.cost.operators import Operators, Passes, Work
 from trainwright.compiler.cost.parameters import layer_parameters
 from trainwright.spec.device import HardwareFile
+
+_CALLS = 4  # kernels that launching one exchange takes as long as
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,25 +98,28 @@ class Pacer:
         case, profile = self.case, self.profile
         backward = passes.backward + passes.weight
         forward_exchange, backward_exchange = self._tensor()
-        if case.recompute == "full":
-            backward_exchange = backward_exchange + where(recompute.kernels > 0, forward_exchange, 0.0)
+        if case.recompute == "full" and recompute is passes.recompute:
+            backward_exchange = backward_exchange + forward_exchange
         context_forward, context_backward = self._context()
         ahead = Exposed(
-            maximum(0.0, forward_exchange - profile.tensor_forward_overlap * passes.forward.matmul),
-            maximum(0.0, context_forward - profile.context_overlap * passes.forward.attention),
+            exposed(forward_exchange, passes.forward.matmul, profile.tensor_forward_overlap),
+            exposed(context_forward, passes.forward.attention, profile.context_overlap),
         )
         back = Exposed(
-            maximum(0.0, backward_exchange - profile.tensor_backward_overlap * (backward + recompute).matmul),
-            maximum(0.0, context_backward - profile.context_overlap * passes.backward.attention),
+            exposed(backward_exchange, (backward + recompute).matmul, profile.tensor_backward_overlap),
+            exposed(context_backward, passes.backward.attention, profile.context_overlap),
         )
         forward_s = passes.forward.total + ahead.tensor + ahead.context
         backward_s = backward.total + recompute.total + back.tensor + back.context
-        forward_launch = maximum(0.0, passes.forward.kernels * self.host_s - forward_s)
-        backward_launch = maximum(0.0, (backward.kernels + recompute.kernels) * self.host_s - backward_s)
+        calls = where(case.tensor > 1, _CALLS * where(case.sequence_parallel, 4, 2), 0)
+        repeated = 1 + (case.recompute == "full") * (recompute is passes.recompute)
+        forward_launch = maximum(0.0, (passes.forward.kernels + calls) * self.host_s - forward_s)
+        launched = backward.kernels + recompute.kernels + repeated * calls
+        backward_launch = maximum(0.0, launched * self.host_s - backward_s)
         forward_s, backward_s = forward_s + forward_launch, backward_s + backward_launch
         gather, scatter = self._weights()
-        forward_gather = maximum(0.0, gather - profile.weight_overlap * forward_s)
-        backward_gather = maximum(0.0, gather + scatter - profile.weight_overlap * backward_s)
+        forward_gather = exposed(gather, forward_s, profile.weight_overlap)
+        backward_gather = exposed(gather + scatter, backward_s, profile.weight_overlap)
         both = passes.forward + backward
         kinds = {
             "matmul": both.matmul,

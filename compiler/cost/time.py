@@ -17,8 +17,8 @@ from dataclasses import dataclass, replace
 
 from trainwright.compiler.cost.case import Case, Part, even_part, parts_of
 from trainwright.compiler.cost.framework import TimeProfile, load_framework
-from trainwright.compiler.cost.network import Group
-from trainwright.compiler.cost.numeric import Number, ceil_divide, maximum, where
+from trainwright.compiler.cost.network import Group, exposed
+from trainwright.compiler.cost.numeric import Number, ceil_divide, maximum, minimum, where
 from trainwright.compiler.cost.orders import SCHEDULES
 from trainwright.compiler.cost.pace import Pace, Pacer
 from trainwright.compiler.cost.parameters import part_parameters
@@ -26,7 +26,7 @@ from trainwright.compiler.cost.schedule import timeline
 from trainwright.spec.device import HardwareFile
 from trainwright.spec.plan import ChunkTime, Hardware, Layout, PhaseStage, StepTime
 
-JITTER = 0.005  # of a step, for each doubling of the nodes; ours, see bench/fit_efficiency.py
+JITTER = 0.003  # of a step, for each doubling of the nodes; ours, see bench/fit_efficiency.py
 # 80 % of the errors on fitted rows lie within these factors of the estimate; ours, see bench/fit_efficiency.py
 LOW, HIGH = 0.9, 1.12
 _SIMULATED = 3000  # passes; a longer pipeline is simulated over fewer micro-batches and continued at its steady pace
@@ -59,7 +59,7 @@ def step_time(
     paces = [pacer.part(part) for part in parts]
     chunks = _chunks(case, pacer, parts, paces)
     transfer_s = float(_transfer(case, pacer))
-    span, exposed = _span(case, chunks, transfer_s, profile.pipeline_overlap)
+    span, waited = _span(case, chunks, transfer_s, profile.pipeline_overlap)
     m = float(case.micro_batches)
     busiest = max(pace.total_s for pace in paces)
     mean = sum((pace for pace in paces[1:]), paces[0]) * (m / len(paces))
@@ -67,8 +67,8 @@ def step_time(
     slowest = max(syncs, key=lambda each: each.total_s)
     kinds = {kind: float(seconds) for kind, seconds in mean.kinds.items()}
     kinds["stage imbalance"] = m * busiest - mean.total_s
-    kinds["pipeline bubble"] = span - exposed - m * busiest
-    kinds["pipeline transfer"] = exposed
+    kinds["pipeline bubble"] = span - waited - m * busiest
+    kinds["pipeline transfer"] = waited
     kinds["gradient reduction"] = float(slowest.reduction)
     kinds["parameter gather"] = float(slowest.gather)
     kinds["optimizer"] = float(slowest.optimizer)
@@ -97,7 +97,7 @@ def quick_step_time(case: Case, hardware: HardwareFile, profile: TimeProfile | N
     total = ends + maximum(case.pipeline - 2, 0) * paces[1].total_s
     longest = where(case.pipeline > 1, maximum(*(pace.total_s for pace in paces)), paces[0].total_s)
     idle = _IDLE.get(case.schedule, 1.0) * (total - longest) / case.virtual_pipeline
-    span = case.micro_batches * longest + idle + _exposed(case, _transfer(case, pacer), profile.pipeline_overlap)
+    span = case.micro_batches * longest + idle + _waited(case, _transfer(case, pacer), profile.pipeline_overlap)
     after = maximum(
         *(
             sync(case, part, pace, pacer, hardware, profile).total_s
@@ -144,7 +144,7 @@ def _transfer(case: Case, pacer: Pacer) -> Number:
     return where(case.pipeline > 1, pacer.network.send(size, distance), 0.0)
 
 
-def _exposed(case: Case, transfer_s: Number, overlapped: bool) -> Number:
+def _waited(case: Case, transfer_s: Number, overlapped: bool) -> Number:
     """Transfers that hold up a pipeline: all of a steady rank's if they block, else those on the way in and out."""
     hops = 2 * (case.pipeline - 1)
     if overlapped:
@@ -170,8 +170,8 @@ def _span(case: Case, chunks: tuple[ChunkTime, ...], transfer_s: float, overlapp
         span = long.span_s + groups * (long.span_s - short.span_s)
         return span, long.exposed_s + groups * (long.exposed_s - short.exposed_s)
     ranks = [sum(c.forward_s + c.backward_s for c in chunks if c.pipeline_rank == rank) for rank in range(p)]
-    exposed = _exposed(case, transfer_s, overlapped)
-    return m * max(ranks) + _IDLE.get(case.schedule, 1.0) * (sum(ranks) - max(ranks)) / v + exposed, exposed
+    waited = _waited(case, transfer_s, overlapped)
+    return m * max(ranks) + _IDLE.get(case.schedule, 1.0) * (sum(ranks) - max(ranks)) / v + waited, waited
 
 
 # --- after the pipeline ----------------------------------------------------------------------------------------------
@@ -199,13 +199,15 @@ def sync(case: Case, part: Part, pace: Pace, pacer: Pacer, hardware: HardwareFil
             gather = network.broadcasts(weights, inside)
         else:
             gather = _bucketed(network.all_gather, weights, inside, profile)
-    window = where(case.zero == 2, case.micro_batches, 1) * pace.backward_s
+    # Chunks finish one after the other over the last micro-batches of an interleaved schedule, and begin so.
+    spread = where(case.virtual_pipeline > 1, minimum(case.pipeline, case.micro_batches), 1)
+    window = where(case.zero == 2, case.micro_batches, spread) * pace.backward_s
     bandwidth = hardware.memory_bytes_per_s or 1.0
     share = hardware.efficiency.memory[-1][1]
     optimizer = parameters / shards * profile.optimizer_bytes / (bandwidth * share)
     return Sync(
-        reduction=maximum(0.0, reduction - profile.reduce_overlap * window),
-        gather=maximum(0.0, gather - profile.gather_overlap * pace.forward_s),
+        reduction=exposed(reduction, window, profile.reduce_overlap),
+        gather=exposed(gather, spread * pace.forward_s, profile.gather_overlap),
         optimizer=optimizer,
     )
 
