@@ -41,44 +41,67 @@ for (const figure of document.querySelectorAll("figure.gantt")) {
   const view = () => ({ from: at * SPAN, size: SPAN / zoom, scale: (width - LEFT) * zoom / SPAN });
   const shade = (kind) => kind.letter.toLowerCase() + Math.min(kind.chunk, 1);
 
+  // Calls `each` with every visible task, its lane's top and its left and right edge.
+  const visit = (each) => {
+    const { from, size, scale } = view();
+    lanes.forEach((tasks, rank) => {
+      for (let index = first(tasks, from); index < tasks.length && tasks[index].start < from + size; index++) {
+        const task = tasks[index];
+        const left = LEFT + Math.max((task.start - from) * scale, 0);
+        const right = LEFT + Math.min((task.end - from) * scale, width - LEFT);
+        each(task, rank * (LANE + GAP), left, right);
+      }
+    });
+  };
+  const boxOf = (y, left, right) => `M${left.toFixed(1)} ${y}H${right.toFixed(1)}v${LANE}H${left.toFixed(1)}z`;
+
   const draw = () => {
     width = svg.clientWidth;
     if (!width) return;
-    const { from, size, scale } = view(), height = lanes.length * (LANE + GAP) + AXIS;
+    const height = lanes.length * (LANE + GAP) + AXIS;
     svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
     svg.setAttribute("height", height);
     svg.replaceChildren();
-    const paths = new Map(), labels = [], outlines = [], edges = [];
-    let visible = 0;
-    lanes.forEach((tasks, rank) => {
+    lanes.forEach((_, rank) => {
       const y = rank * (LANE + GAP);
       svgElement(svg, "rect", { class: "lane", x: LEFT, y, width: width - LEFT, height: LANE });
       svgElement(svg, "text", { x: 0, y: y + 16 }, "pp " + rank);
-      for (let index = first(tasks, from); index < tasks.length && tasks[index].start < from + size; index++) {
-        const task = tasks[index], css = shade(task.kind);
-        const left = LEFT + Math.max((task.start - from) * scale, 0);
-        const right = LEFT + Math.min((task.end - from) * scale, width - LEFT);
-        const box = `M${left.toFixed(1)} ${y}H${right.toFixed(1)}v${LANE}H${left.toFixed(1)}z`;
-        paths.set(css, (paths.get(css) || "") + box);
-        visible++;
-        if (right - left > 4) edges.push(`M${right.toFixed(1)} ${y}v${LANE}`);
-        if (right - left > 22) {
-          const text = right - left > (chunks > 1 ? 42 : 30) ? task.kind.letter + task.batch + (chunks > 1 ? "." + task.kind.chunk : "") : task.batch;
-          labels.push([(left + right) / 2, y + 16, css === "f0" || css === "w0" ? "batch on-dark" : "batch", text]);
-        }
-        if (chosen && task.batch === chosen.batch) outlines.push([task === chosen ? "chosen" : "same", box]);
+    });
+    const paths = new Map(), labels = [], edges = [];
+    let visible = 0;
+    visit((task, y, left, right) => {
+      const css = shade(task.kind);
+      paths.set(css, (paths.get(css) || "") + boxOf(y, left, right));
+      visible++;
+      if (right - left > 4) edges.push(`M${right.toFixed(1)} ${y}v${LANE}`);
+      if (right - left > 22) {
+        const whole = task.kind.letter + task.batch + (chunks > 1 ? "." + task.kind.chunk : "");
+        const text = right - left > (chunks > 1 ? 42 : 30) ? whole : task.batch;
+        labels.push([(left + right) / 2, y + 16, css === "f0" || css === "w0" ? "batch on-dark" : "batch", text]);
       }
     });
-    axis(from, size, scale, height);
+    axis(height);
     for (const [css, d] of paths) svgElement(svg, "path", { class: css, d });
     svgElement(svg, "path", { class: "edges", d: edges.join("") });
-    for (const [css, d] of outlines) svgElement(svg, "path", { class: css, d });
     for (const [x, y, css, text] of labels) svgElement(svg, "text", { x: x.toFixed(1), y, class: css }, text);
+    mark();
     svg.dataset.visible = visible;
     svg.dataset.zoom = zoom.toFixed(2);
   };
 
-  const axis = (from, size, scale, height) => {
+  // Outlines the chosen task, and with dots the others of its micro-batch.
+  const mark = () => {
+    svg.querySelectorAll(".same, .chosen").forEach((path) => path.remove());
+    if (!chosen) return;
+    const outlines = { same: "", chosen: "" };
+    visit((task, y, left, right) => {
+      if (task.batch === chosen.batch) outlines[task === chosen ? "chosen" : "same"] += boxOf(y, left, right);
+    });
+    for (const [css, d] of Object.entries(outlines)) svgElement(svg, "path", { class: css, d });
+  };
+
+  const axis = (height) => {
+    const { from, size, scale } = view();
     const rough = size * tick / Math.max(2, width / 130), power = 10 ** Math.floor(Math.log10(rough));
     const step = [1, 2, 5, 10].find((each) => each * power >= rough) * power;
     for (let time = Math.ceil(from * tick / step - 1e-9) * step; time <= (from + size) * tick * (1 + 1e-9); time += step) {
@@ -95,7 +118,7 @@ for (const figure of document.querySelectorAll("figure.gantt")) {
       (chunks > 1 ? ` in chunk ${chosen.kind.chunk}` : "") +
       `, ${timeText(chosen.start * tick)} to ${timeText(chosen.end * tick)} (${timeText(chosen.kind.ticks * tick)})` : "";
   };
-  const choose = (task) => { if (task !== chosen) { chosen = task; tell(); draw(); } };
+  const choose = (task) => { if (task !== chosen) { chosen = task; tell(); mark(); } };
   const look = (newZoom, newAt) => {
     zoom = Math.min(Math.max(newZoom, 1), 4000);
     at = Math.min(Math.max(newAt, 0), 1 - 1 / zoom);

@@ -174,13 +174,14 @@ def test_arrow_keys_go_from_task_to_task(browser: Browser) -> None:
       key("ArrowRight"); result.first = told();
       key("ArrowRight"); result.second = told();
       key("ArrowDown"); result.below = told();
-      result.same = lanes.querySelectorAll(".same").length + lanes.querySelectorAll(".chosen").length;
+      const boxes = (path) => path.getAttribute("d").split("M").length - 1;
+      result.same = [...lanes.querySelectorAll(".same, .chosen")].map(boxes);
       key("Escape"); result.none = told();
     """)
     assert str(result["first"]).startswith("pp 0: forward of micro-batch 0 in chunk 0, 0 µs to 24 ms")
     assert str(result["second"]).startswith("pp 0: forward of micro-batch 1")
     assert str(result["below"]).startswith("pp 1: forward of micro-batch")
-    assert result["same"] == 16  # one micro-batch on four ranks: two chunks, forward and backward
+    assert result["same"] == [15, 1]  # one micro-batch on four ranks: two chunks, forward and backward
     assert result["none"] == ""
 
 
