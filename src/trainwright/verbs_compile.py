@@ -219,19 +219,22 @@ def _compiled_or_reported(
 
 def show_plan(made: Plan, run_folder: Path, arguments: argparse.Namespace) -> bool:
     """The plan stands on stdout beside what the run's folder holds, or one stage of it; True if there is work to do."""
-    from trainwright.compiler.present.document import plan_to_json, stage_to_json
-    from trainwright.compiler.present.plan import present_plan
-    from trainwright.compiler.present.stage import present_stage
     from trainwright.compiler.review import review
 
     verdicts = review(made, run_folder)
     one = next((verdict for verdict in verdicts if verdict.stage == arguments.stage), None)
     if arguments.json:
+        from trainwright.compiler.present.document import plan_to_json, stage_to_json
+
         document = stage_to_json(made, one) if one else plan_to_json(made, verdicts)
         print(json.dumps(document, indent=2, ensure_ascii=False))
     elif one is not None:
+        from trainwright.compiler.present.stage import present_stage
+
         present_stage(made, one, console(arguments))
     elif not arguments.quiet:
+        from trainwright.compiler.present.plan import present_plan
+
         present_plan(made, verdicts, console(arguments), verbose=arguments.verbose)
     return any(verdict.action != "reuse" for verdict in verdicts)
 
