@@ -41,9 +41,9 @@ MOMENTS = (
 _ELEMENT_BYTES = {"fp32": 4, "bf16": 2, "fp16": 2, "fp8": 2}
 _IDS_BYTES = 12  # of a token of the batch: its id, and whether it counts
 
-# What `selective` drops of a layer, by module. Rotation belongs to our core attention (`runtime/train/model.py`).
+# What `selective` drops of a layer, by module.
 _DROPPED = {
-    "core_attention": ("rotated keys", "softmax sums", "attention scores"),
+    "core_attention": ("softmax sums", "attention scores"),
     "norm": ("inputs of qkv and MLP", "norm statistics"),
     "activation": ("activation product",),
     "mlp": ("gate and up", "activation product"),
@@ -186,8 +186,7 @@ def saved_by_layer(case: Case, profile: MemoryProfile) -> dict[str, Number]:
         "norm statistics": profile.norm_statistics_bytes * hidden / model.hidden_size,
         "inputs of qkv and MLP": profile.norm_output * factor * where(case.keep_gathered, model.hidden_size, hidden),
         "queries, keys, values": profile.qkv * element * (query + 2 * key),
-        "rotated queries": profile.rotated * element * query,
-        "rotated keys": profile.rotated * element * key,
+        "rotated queries and keys": profile.rotated * element * (query + key),
         "exchanged attention output": profile.exchanged * element * query * exchanges,
         "attention output": profile.attention_output * element * query,
         "gate and up": profile.gate_up * element * ffn * (2 if model.gated else 1),
@@ -270,10 +269,7 @@ def _losses(case: Case) -> Number:
 
 
 def _dropped(case: Case) -> set[str]:
-    dropped = {kind for module in case.recompute_modules for kind in _DROPPED[module]}
-    if "mlp" in case.recompute_modules and "norm" in case.recompute_modules:
-        dropped -= {"inputs of qkv and MLP"}  # the recomputed MLP keeps its input
-    return dropped
+    return {kind for module in case.recompute_modules for kind in _DROPPED[module]}
 
 
 def _recomputed_layer(case: Case, part: Part, profile: MemoryProfile) -> Number:
@@ -296,7 +292,8 @@ def _logits(case: Case, part: Part, profile: MemoryProfile) -> Number:
     wide = 0 if case.fused_loss else profile.wide_logits
     per_logit = profile.logits * element + 4 * (wide - (wide > 0) * (element == 4))
     waiting = (4 * minimum(1, wide) or element) * (_losses(case) - 1)
-    return (per_logit + waiting) * case.local_tokens * case.model.vocab_size / case.tensor * part.head
+    logits = case.local_tokens * case.model.vocab_size / case.tensor * part.head
+    return (per_logit + waiting) * logits + minimum(profile.loss_piece_bytes, 4 * logits)
 
 
 def _head_backward(case: Case, part: Part, profile: MemoryProfile) -> tuple[Number, Number]:

@@ -39,6 +39,8 @@ def fake_world(layout: Layout, rank: int, *, on_gpu: bool) -> Iterator[None]:
     clip_grads.l2_norm_impl = _norm
     # All is made on the one device there is; a fake parameter cannot be moved.
     nn.Module.to = lambda self, *_: self  # type: ignore[method-assign]
+    # There is nothing to copy, and the attempt would keep both storages alive.
+    torch.UntypedStorage.copy_ = lambda self, *_: self  # type: ignore[method-assign]
     # Random states are saved, compared and set back, which needs values; nothing of ours draws from them.
     megatron_random.CudaRNGStatesTracker.fork = lambda *_: nullcontext()
     megatron_random._fork_rng = nullcontext
@@ -47,6 +49,7 @@ def fake_world(layout: Layout, rank: int, *, on_gpu: bool) -> Iterator[None]:
     if on_gpu:
         cross_entropy._CPU_PIECE_BYTES = cross_entropy._DEVICE_PIECE_BYTES
         functional.scaled_dot_product_attention = _gpu_attention  # type: ignore[assignment]
+        torch.log_softmax = _gpu_log_softmax  # type: ignore[assignment]
     with _NoValues(allow_non_fake_inputs=True):
         yield
 
@@ -83,6 +86,11 @@ def _gpu_attention(query: Tensor, key: Tensor, value: Tensor, *, is_causal: bool
             query, key, value, is_causal=is_causal, scale=scale, enable_gqa=True
         )[0]
     return torch.ops.aten._scaled_dot_product_flash_attention(query, key, value, 0.0, is_causal, scale=scale)[0]
+
+
+def _gpu_log_softmax(logits: Tensor, dim: int, dtype: torch.dtype) -> Tensor:
+    """log_softmax on a CUDA device: one kernel reads half precision and writes fp32, with no copy between."""
+    return torch.empty_like(logits, dtype=dtype)
 
 
 def flash_backward_scratch_bytes(query_BHSD: Tensor, key_BGTD: Tensor) -> int:
