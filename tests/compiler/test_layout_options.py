@@ -50,11 +50,11 @@ def test_internevos_words_are_mapped(topology: str, layout: dict[str, Any], tmp_
         ("zero = 2", ["topology.zero"]),
         ("zero = 3", ["topology.zero"]),
         ('offload = ["optimizer", "activations"]', ["topology.offload"]),
-        ('recompute = "full"\nrecompute_layers = 2', ["topology.recompute_layers"]),
+        ('recompute = "full"\nrecompute_layers = 2', []),
         ('tensor = 2\ntensor_mode = "msp"', ["topology.tensor_mode"]),
         ('tensor = 2\ntensor_mode = "isp"\nweight = 2', ["topology.context", "topology.weight"]),
         ('tensor = 2\ntensor_mode = "fsp"', []),
-        ('recompute = "selective"\nrecompute_modules = ["core_attention"]', []),
+        ('recompute = "selective"\nrecompute_modules = ["core_attention", "norm", "mlp"]', []),
     ],
 )
 def test_what_cannot_be_executed_is_planned_and_blocks(topology: str, keys: list[str], tmp_path: Path) -> None:
