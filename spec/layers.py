@@ -17,7 +17,7 @@ from trainwright.spec.diagnostics import Diagnostic, Label, Origin, Span
 from trainwright.spec.matrix import Member, Setting, combinations, name_members, written
 from trainwright.spec.spec import Cluster
 from trainwright.spec.toml import Document, key_path, parse
-from trainwright.spec.tree import Array, Node, Scalar, Table, walk
+from trainwright.spec.tree import Array, Node, Scalar, Table, nested, walk
 from trainwright.spec.when import Conditional, cluster_of, conditionals
 
 ENVIRONMENT_PREFIX = "TRAINWRIGHT_SET__"
@@ -43,7 +43,8 @@ class Layer:
 
     def on(self, cluster: Cluster | None) -> list[Table]:
         """The layer's tables, from the lowest; without its conditionals if nothing is known of the cluster."""
-        return [self.values, *(each.values for each in self.conditionals if cluster and each.applies(cluster))]
+        applying = [each for each in self.conditionals if cluster and each.applies(cluster)]
+        return [self.values, *(values for each in applying for values in each.values)]
 
 
 @dataclass
@@ -266,10 +267,7 @@ def _override(path: Sequence[str], key: Span, value: str, column: int, origin: O
         end_column = len(lines[-1]) + (start if len(lines) == 1 else 1)
         span = Span(key.file, key.line, start, key.line + len(lines) - 1, end_column)
         node = Scalar(value.strip(), span, key, Origin(origin.kind, origin.text, span))
-    for name in reversed(path):
-        node = Table({name: node}, key, key, origin)
-    assert isinstance(node, Table)
-    return node
+    return nested(path, node)
 
 
 def _merged(layers: Sequence[Table], problems: list[Diagnostic]) -> Table:

@@ -20,7 +20,7 @@ from math import prod
 from trainwright.spec import codes, expect
 from trainwright.spec.diagnostics import Diagnostic, Label, Origin, Span
 from trainwright.spec.toml import key_path
-from trainwright.spec.tree import Array, Node, Scalar, Table, relabelled, walk
+from trainwright.spec.tree import Array, Node, Scalar, Table, nested, relabelled, walk
 
 MOST_MEMBERS = 256
 DESCRIPTION = 'Values by path, such as `"topology.tensor" = [1, 2]`: every combination is a member of the sweep.'
@@ -60,12 +60,7 @@ class Setting:
 
     @property
     def layer(self) -> Table:
-        node = self.value
-        assert node.key is not None
-        for name in reversed(self.path):
-            node = Table({name: node}, node.key or node.span, node.key, self.value.origin)
-        assert isinstance(node, Table)
-        return node
+        return nested(self.path, self.value)
 
 
 def combinations(matrix: Node | None, found: list[Diagnostic]) -> list[tuple[Setting, ...]]:

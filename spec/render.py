@@ -55,11 +55,15 @@ def _block(diagnostic: Diagnostic, sources: Mapping[str, str], painter: _Painter
         lines.append(f"{margin} {painter.paint('=', _GUTTER)} {painter.paint('help', _BOLD)}: {first}")
         lines += [f"{margin}         {line}" for line in others]
     if diagnostic.members:
-        shown = ", ".join(diagnostic.members[:_MOST_MEMBERS])
-        more = len(diagnostic.members) - _MOST_MEMBERS
-        said = f"only in {shown}" + (f" and {more} more" if more > 0 else "")
-        lines.append(f"{margin} {painter.paint('=', _GUTTER)} {said}")
+        lines.append(f"{margin} {painter.paint('=', _GUTTER)} {_members(diagnostic)}")
     return "\n".join(lines) + "\n"
+
+
+def _members(diagnostic: Diagnostic) -> str:
+    """Which members of a sweep have the mistake."""
+    shown = ", ".join(diagnostic.members[:_MOST_MEMBERS])
+    more = len(diagnostic.members) - _MOST_MEMBERS
+    return f"only in {shown}" + (f" and {more} more" if more > 0 else "")
 
 
 def _margin(diagnostic: Diagnostic) -> int:
@@ -172,6 +176,7 @@ def _annotation(diagnostic: Diagnostic) -> str:
     properties["title"] = f"{diagnostic.code} {row.name}" if row else diagnostic.code
     said = ",".join(f"{name}={_escaped(value, ':,')}" for name, value in properties.items())
     message = diagnostic.message + (f"\nhelp: {diagnostic.help}" if diagnostic.help else "")
+    message += f"\n{_members(diagnostic)}" if diagnostic.members else ""
     return f"::{command} {said}::{_escaped(message)}"
 
 

@@ -1,6 +1,6 @@
 """A TOML document as a tree whose every node knows where it was written and which layer it came from."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, time
 
@@ -61,6 +61,15 @@ def relabelled(node: Node, origin: Callable[[Origin], Origin]) -> Node:
     if isinstance(node, Array):
         return Array([relabelled(item, origin) for item in node.items], node.span, node.key, origin(node.origin))
     return Scalar(node.value, node.span, node.key, origin(node.origin))
+
+
+def nested(path: Sequence[str], node: Node) -> Table:
+    """Tables around the node, so that it stands at the path; they stand where its key does."""
+    key = node.key or node.span
+    for name in reversed(path):
+        node = Table({name: node}, key, key, node.origin)
+    assert isinstance(node, Table)
+    return node
 
 
 def plain(node: Node) -> object:

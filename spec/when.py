@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from itertools import pairwise
-from math import inf
+from math import inf, isfinite
 from operator import eq, ge, gt, le, lt, ne
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,8 @@ from trainwright.spec.device import known_hardware
 from trainwright.spec.diagnostics import Diagnostic, KeyPath, Origin, Span
 from trainwright.spec.read import read
 from trainwright.spec.spec import Cluster
-from trainwright.spec.tree import Array, Node, Scalar, Table, relabelled
+from trainwright.spec.toml import key_path
+from trainwright.spec.tree import Array, Node, Scalar, Table, nested, relabelled
 
 DESCRIPTIONS = {
     "cluster": "Conditions on `[cluster]`, which all must hold: globs for words, comparisons for quantities.",
@@ -49,10 +50,10 @@ class _Test:
 
 @dataclass(frozen=True)
 class Conditional:
-    """One entry: what it sets, as a layer, and when."""
+    """One entry: what it sets, as layers, and when."""
 
     tests: tuple[_Test, ...]
-    values: Table
+    values: tuple[Table, ...]
 
     def applies(self, cluster: Cluster) -> bool:
         return all(test.holds(_value(cluster, test.path)) for test in self.tests)
@@ -82,7 +83,7 @@ def conditionals(document: Table, root: Path, found: list[Diagnostic]) -> tuple[
     entries = [_Entry(item, index, root) for index, item in enumerate(array.items)]
     for entry in entries:
         found += entry.diagnostics
-    return tuple(Conditional(tuple(entry.tests), entry.values) for entry in entries if not entry.diagnostics)
+    return tuple(Conditional(tuple(entry.tests), tuple(entry.values)) for entry in entries if not entry.diagnostics)
 
 
 class _Entry:
@@ -92,7 +93,7 @@ class _Entry:
         self.root = root
         self.tests: list[_Test] = []
         self.diagnostics: list[Diagnostic] = []
-        self.values = Table({}, node.span, node.key, node.origin)
+        self.values: list[Table] = []
         if not isinstance(node, Table):
             self._report(codes.WRONG_TYPE, f"expected a table, found {expect.found(node)}", node.span)
             return
@@ -121,13 +122,13 @@ class _Entry:
             cure = "write `set = { topology = { tensor = 1 } }`"
             self._report(codes.WRONG_TYPE, f"expected a table, found {expect.found(node)}", node.span, cure)
             return
-        for name in set(_FIXED).intersection(node.entries):
-            fixed = node.entries[name]
-            why = "its conditions are about the cluster" if name == "cluster" else None
-            self._report(codes.CANNOT_VARY, f"a `[[when]]` cannot set `{name}`", fixed.key or fixed.span, why)
-        values = relabelled(node, lambda origin: Origin("when", f"when[{index}] {origin.text}", origin.span))
-        assert isinstance(values, Table)
-        self.values = values
+        for name, child in node.entries.items():
+            path = key_path(name) or [name]
+            if path[0] in _FIXED:
+                why = "its conditions are about the cluster" if path[0] == "cluster" else None
+                self._report(codes.CANNOT_VARY, f"a `[[when]]` cannot set `{path[0]}`", child.key or child.span, why)
+            else:
+                self.values.append(nested(path, relabelled(child, lambda origin: _labelled(origin, index))))
 
     # --- conditions --------------------------------------------------------------------------------------------------
 
@@ -201,6 +202,10 @@ class _Entry:
         return lambda found: found is not None and all(test(_number(found, unit), bound) for test, bound in tests)
 
 
+def _labelled(origin: Origin, index: int) -> Origin:
+    return Origin("when", f"when[{index}] {origin.text}", origin.span)
+
+
 def _comparisons(value: int | float | str, unit: str | None) -> list[tuple[_Comparison, float]]:
     """What `">=16, <64"` compares, and with which numbers. Raises UnitError."""
     if not isinstance(value, str):
@@ -215,6 +220,8 @@ def _comparisons(value: int | float | str, unit: str | None) -> list[tuple[_Comp
 
 def _number(value: int | float | str, unit: str | None) -> float:
     """The value in its base unit; a field without a unit holds a plain number. Raises UnitError."""
+    if isinstance(value, float) and not isfinite(value):
+        raise units.NotANumberError(f"{value} is not a finite number")
     if unit is not None:
         return units.quantity(value, unit)
     try:

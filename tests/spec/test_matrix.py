@@ -10,7 +10,7 @@ from jsonschema import Draft202012Validator
 from trainwright.spec.diagnostics import Diagnostic, Span
 from trainwright.spec.load import Loaded, load, load_members
 from trainwright.spec.matrix import combined
-from trainwright.spec.render import render_text
+from trainwright.spec.render import render_github, render_text
 from trainwright.spec.schema import published_schema
 
 SPEC = """\
@@ -153,6 +153,7 @@ def test_a_common_mistake_is_told_once_and_another_with_its_members() -> None:
     found = combined([("x", [common, own]), ("y", [common]), ("z", [own, common])])
     assert [(each.code, each.members) for each in found] == [("TW110", ()), ("TW115", ("x", "z"))]
     assert "only in x, z" in render_text(found, {})
+    assert "%0Aonly in x, z" in render_github(found)
 
 
 @pytest.mark.parametrize(

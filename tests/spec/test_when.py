@@ -84,6 +84,17 @@ def test_values_know_their_entry_and_place(tmp_path: Path) -> None:
     assert loaded.spec.phases[0].tokens == 1 << 20
 
 
+def test_a_value_may_be_set_by_its_path(tmp_path: Path) -> None:
+    path = tmp_path / "spec.toml"
+    text = SPEC.replace("CONDITION", '{ gpu = "h100" }').replace(
+        "run = { seed = 2 }", '"run.seed" = 3, "phases[0].tokens" = 512'
+    )
+    path.write_text(text.replace(', phases = { short = { tokens = "1Mi" } }', ""), encoding="utf-8")
+    spec = load(path).spec
+    assert spec is not None
+    assert (spec.run.seed, spec.phases[0].tokens) == (3, 512)
+
+
 def test_a_file_lies_on_the_conditionals_of_what_it_extends(tmp_path: Path) -> None:
     (tmp_path / "base.toml").write_text(SPEC.replace("CONDITION", '{ gpu = "h100" }'), encoding="utf-8")
     path = tmp_path / "child.toml"
