@@ -208,11 +208,15 @@ def _case(values: dict[str, str], assumed: list[str]) -> Case:
     micro_batch, micro_batches = _batches(values, data, assumed)
     zero, group = _sharding(values, data)
     recompute, modules, layers = _recompute(values, model)
+    if values.get("recompute", "") == "" and zero == 3 and "MaxText" not in values.get("framework", ""):
+        assumed.append("no recomputation")
     chunks = _whole(values, "vpp") or 1
     parallel = values.get("sequence_parallel", "")
     notes = values.get("notes", "")
     method = re.search(r"method=([\w-]+)", notes)
     framework = next(name for start, name in FRAMEWORKS if values.get("framework", "").startswith(start))
+    if _is_of(values, _STORED_SCORES):
+        framework = "megatron-deepspeed"
     return Case(
         model=model,
         sequence_length=_needed(values, "seq_len"),
@@ -346,9 +350,10 @@ def _parts(values: dict[str, str], case: Case) -> tuple[Part, ...]:
     method = re.search(r"method=([\w-]+)", values.get("notes", ""))
     if method and method[1].startswith("Vocab"):
         return tuple(Part(rank, case.model.layers / ranks, 1 / ranks, 1 / ranks) for rank in range(ranks))
-    if method and method[1] == "Redis":
+    if (method and method[1] == "Redis") or case.framework == "nanotron":  # nanotron: get_block_compute_costs
         model = case.model
-        layer = 12 * model.hidden_size + case.sequence_length  # in units of 2h FLOPs a token
+        matrices = 2 * (model.heads + model.kv_heads) * model.head_size + (3 if model.gated else 2) * model.ffn_size
+        layer = matrices + case.sequence_length  # in units of 2h FLOPs a token
         head = model.vocab_size / layer
         layers = [0] * ranks
         for _ in range(model.layers):
@@ -373,6 +378,8 @@ def _hardware(values: dict[str, str], name: str) -> HardwareFile | None:
 def _overrides(values: dict[str, str]) -> dict[str, object]:
     notes = values.get("notes", "")
     overrides: dict[str, object] = {}
+    if values.get("framework", "").startswith("Megatron-LM"):  # its switches are off unless somebody says so
+        overrides = {"tensor_forward_overlap": 0.0, "gather_overlap": 0.0, "pipeline_overlap": False}
     if "NO comm overlap" in notes:
         overrides |= dict.fromkeys(("tensor_forward_overlap", "tensor_backward_overlap", "context_overlap"), 0.0)
         overrides["pipeline_overlap"] = False
@@ -380,7 +387,7 @@ def _overrides(values: dict[str, str]) -> dict[str, object]:
         overrides["context_by"] = "all-to-all"
     if "async tp" in notes.lower() or "asynctp" in notes.lower():
         overrides |= {"tensor_forward_overlap": 0.5, "tensor_backward_overlap": 0.5}
-    if values.get("source", "").startswith("BigScience"):
+    if "BLOOM" in values.get("source", ""):
         overrides["accumulate_bytes"] = DEEPSPEED_ZERO_BYTES
     if "no compile" in notes:
         overrides |= {"traffic": 2.5, "forward_kernels": 40, "backward_kernels": 70}

@@ -59,7 +59,7 @@ def step_time(
     paces = [pacer.part(part) for part in parts]
     chunks = _chunks(case, pacer, parts, paces)
     transfer_s = float(_transfer(case, pacer))
-    span, waited = _span(case, chunks, transfer_s, profile.pipeline_overlap)
+    span, waited = _span(case, chunks, transfer_s, _overlapped(case, profile))
     m = float(case.micro_batches)
     busiest = max(pace.total_s for pace in paces)
     mean = sum((pace for pace in paces[1:]), paces[0]) * (m / len(paces))
@@ -97,7 +97,7 @@ def quick_step_time(case: Case, hardware: HardwareFile, profile: TimeProfile | N
     total = ends + maximum(case.pipeline - 2, 0) * paces[1].total_s
     longest = where(case.pipeline > 1, maximum(*(pace.total_s for pace in paces)), paces[0].total_s)
     idle = _IDLE.get(case.schedule, 1.0) * (total - longest) / case.virtual_pipeline
-    span = case.micro_batches * longest + idle + _waited(case, _transfer(case, pacer), profile.pipeline_overlap)
+    span = case.micro_batches * longest + idle + _waited(case, _transfer(case, pacer), _overlapped(case, profile))
     after = maximum(
         *(
             sync(case, part, pace, pacer, hardware, profile).total_s
@@ -135,6 +135,11 @@ def _chunks(case: Case, pacer: Pacer, parts: Sequence[Part], paces: Sequence[Pac
                 seconds[name] = float(layers + sum(getattr(each, name) for each in own))
             chunks.append(ChunkTime(pipeline_rank=int(part.pipeline_rank), chunk=chunk, **seconds))
     return tuple(chunks)
+
+
+def _overlapped(case: Case, profile: TimeProfile) -> bool:
+    """Megatron's 1F1B stands still while it sends and receives; its switch is for the other schedules."""
+    return profile.pipeline_overlap and case.schedule != "1f1b"
 
 
 def _transfer(case: Case, pacer: Pacer) -> Number:
