@@ -233,6 +233,7 @@ def doctor(arguments: argparse.Namespace) -> int:
             for i in range(torch.cuda.device_count())
         ] or ["cpu"]
         facts["backend"] = "nccl" if torch.cuda.is_available() else "gloo"
+    facts["calibrated"] = _calibrated()
     missing = _missing_packages()
     facts["can run plans"] = (
         "yes" if not missing else f"no: {', '.join(missing)} missing (pip install 'trainwright[train]')"
@@ -243,6 +244,20 @@ def doctor(arguments: argparse.Namespace) -> int:
         for key, value in facts.items():
             print(f"{key:15} {', '.join(value) if isinstance(value, list) else value}")
     return 0
+
+
+def _calibrated() -> str:
+    """The hardware file that a spec in this folder finds as `local`, and what it was measured on."""
+    from trainwright.spec.device import hardware_path, read_hardware
+
+    path = hardware_path("local", Path())
+    if path is None:
+        return "no: `trainwright calibrate` writes hardware/local.toml"
+    try:
+        measured = read_hardware(path).measured
+    except ValueError as error:
+        return f"{path} is no hardware file: {error}"
+    return f"{path}, {measured.date}, {measured.machine}" if measured else f"{path}, written by hand"
 
 
 def can_run() -> bool:

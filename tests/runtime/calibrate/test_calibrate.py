@@ -117,3 +117,36 @@ def test_this_machine_is_measured_and_a_spec_is_planned_on_it(workspace: Any) ->
     again = workspace.trainwright("calibrate", "--quick", "-q", "-o", "examples/hardware/local.toml", timeout=300)
     assert again.returncode == 1
     assert "there already" in again.stderr
+
+
+@pytest.mark.slow
+def test_doctor_says_whether_there_is_such_a_file(workspace: Any) -> None:
+    alone = {"XDG_CONFIG_HOME": str(workspace.folder)}
+    assert (
+        "trainwright calibrate" in json.loads(workspace.trainwright("doctor", "--json", **alone).stdout)["calibrated"]
+    )
+    path = workspace.folder / "hardware" / "local.toml"
+    path.parent.mkdir()
+    path.write_text(hardware_toml(hardware_of(measurements())))
+    assert (
+        "hardware/local.toml, 20" in json.loads(workspace.trainwright("doctor", "--json", **alone).stdout)["calibrated"]
+    )
+
+
+@pytest.mark.slow
+def test_a_run_improves_the_file_and_says_how_far_its_plan_was_off(micro: Any) -> None:
+    rows = [json.loads(line) for line in (micro.folder / "runs" / "micro" / "metrics.jsonl").read_text().splitlines()]
+    errors = [row["plan/memory_error_pct"] for row in rows if "plan/memory_error_pct" in row]
+    assert len(errors) == 11 + 3  # from the second step of each phase on
+    assert max(map(abs, errors)) < 15
+    assert not [row for row in rows if "plan/step_time_error_pct" in row]  # of the kind `cpu` no speed is known
+    nothing = micro.trainwright("calibrate", "--from", "runs/micro", "-o", "fresh.toml")
+    assert nothing.returncode == 2
+    assert "no peak in fp32: measure it first" in nothing.stderr
+    path = micro.folder / "measured.toml"
+    path.write_text(hardware_toml(hardware_of(measurements())))
+    done = micro.trainwright("calibrate", "--from", "runs/micro", "-o", "measured.toml", "-y", "--json")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("% off before") == 2
+    residual = read_hardware(path).residual
+    assert residual["first"] * residual["second"] == pytest.approx(1, rel=0.3)
