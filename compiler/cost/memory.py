@@ -124,8 +124,8 @@ def peak_bytes(case: Case) -> Number:
     return maximum(rank_memory(case, first).total, rank_memory(case, last).total)
 
 
-def estimate_rank_memory(case: Case, part: Part) -> RankMemory:
-    """The memory of a rank as the plan carries it, in whole bytes."""
+def estimate_rank_memory(case: Case, part: Part, *, on_cpu: bool = False) -> RankMemory:
+    """The memory of a rank as the plan carries it, in whole bytes. A CPU has neither a device context nor NCCL."""
     memory = rank_memory(case, part)
     activations = {kind: int(size) for kind, size in memory.activations.items() if size > 0}
     parts = {
@@ -136,7 +136,7 @@ def estimate_rank_memory(case: Case, part: Part) -> RankMemory:
         "logits_bytes": int(memory.logits),
         "communication_bytes": int(memory.communication),
         "temporaries_bytes": int(memory.temporaries),
-        "framework_bytes": int(memory.framework),
+        "framework_bytes": 0 if on_cpu else int(memory.framework),
     }
     return RankMemory(
         pipeline_rank=int(part.pipeline_rank),

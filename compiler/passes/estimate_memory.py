@@ -1,7 +1,5 @@
 """What each phase needs of each pipeline rank's memory."""
 
-import msgspec
-
 from trainwright.compiler.cost.case import Case, parts_of
 from trainwright.compiler.cost.memory import estimate_rank_memory
 from trainwright.compiler.draft import Draft, Pass
@@ -15,13 +13,7 @@ def estimate_memory(draft: Draft) -> None:
 
 def _memory(stage: PhaseStage, device: str) -> tuple[RankMemory, ...]:
     case = Case.of(stage)
-    ranks = (estimate_rank_memory(case, part) for part in parts_of(stage))
-    return tuple(_without_framework(rank) if device == "cpu" else rank for rank in ranks)
-
-
-def _without_framework(memory: RankMemory) -> RankMemory:
-    """A CPU has neither a device context nor NCCL."""
-    return msgspec.structs.replace(memory, framework_bytes=0, total_bytes=memory.allocated_bytes)
+    return tuple(estimate_rank_memory(case, part, on_cpu=device == "cpu") for part in parts_of(stage))
 
 
 ESTIMATE_MEMORY = Pass(estimate_memory, needs=("graph", "hardware"), gives=("memory",))

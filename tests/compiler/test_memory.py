@@ -198,6 +198,16 @@ def test_the_plan_carries_whole_bytes_that_add_up() -> None:
     assert memory.peak in MOMENTS
 
 
+def test_a_cpu_has_no_device_context_that_could_be_the_largest_term() -> None:
+    small = case(dataclasses.replace(MIDDLE, layers=1, hidden_size=64, heads=4, kv_heads=2, head_size=16, ffn_size=128))
+    part = even_part(small, 0)
+    there, here = estimate_rank_memory(small, part), estimate_rank_memory(small, part, on_cpu=True)
+    assert there.framework_bytes > 0
+    assert here.framework_bytes == 0
+    assert here.total_bytes == there.allocated_bytes
+    assert getattr(here, f"{here.binds}_bytes") > 0
+
+
 def layouts(count: int) -> dict[str, list[Any]]:
     """Random legal axes, drawn once."""
     draw = random.Random(7)
