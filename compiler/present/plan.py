@@ -54,7 +54,7 @@ def answers(plan: Plan) -> list[tuple[str, str]]:
     """Does it fit, how long, how dear, how well: a question and its answer in a sentence each."""
     whole = totals(plan)
     if whole.duration_s is None:
-        unknown = f"not known: no peak of `{plan.hardware.name}` is known, so no time and no cost"
+        unknown = f"not known: no peak of `{plan.hardware.name}` is known; `trainwright calibrate` measures a machine"
         return [("fits", _fits(plan)), ("takes", unknown)]
     time = whole.duration_s
     hours = f"{number(whole.gpu_hours)} GPU-hours"
@@ -66,7 +66,7 @@ def answers(plan: Plan) -> list[tuple[str, str]]:
     speeds = [f"{percent(each.mfu)} in {each.stage}" for each in plan.estimates if each.mfu is not None]
     return [
         ("fits", _fits(plan)),
-        ("takes", span(seconds(time.value), interval(seconds, time.low, time.high))),
+        ("takes", span(f"{seconds(time.value)} of training", interval(seconds, time.low, time.high))),
         ("costs", costs),
         ("MFU", f"{', '.join(speeds)}\n({plan.flops_convention})"),
     ]
