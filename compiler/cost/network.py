@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from trainwright.compiler.cost.numeric import Number, maximum, minimum, where
 from trainwright.spec.device import HardwareFile, Link
 
-# An exchange beside computation takes multiprocessors and memory bandwidth from it: Calculon (SC'23) has 15 % on NVLink.
+# An exchange takes multiprocessors and bandwidth from the computation beside it: Calculon (SC'23) has 15 % on NVLink.
 _CONTENTION = 0.15
 _NOTHING = Link(bytes_per_s=1e18, share=1.0, latency_s=0.0, hop_s=0.0)
 
