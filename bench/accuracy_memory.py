@@ -31,6 +31,7 @@ CHOSEN_ON = {
     "Megatron-LM CI": "6 bytes a logit",
     "Vocabulary Parallelism paper (1F1B)": "2 bytes a gradient",
     "Vocabulary Parallelism paper (V-Half)": "(p + 3) / 2 micro-batches in flight",
+    "InternEvo": "what the optimizer's step holds",
     "nanotron": "its copies beyond the products' inputs",
     "BigScience tr3m": "buckets, context",
 }

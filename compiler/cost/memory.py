@@ -83,45 +83,67 @@ class Memory:
         return self.allocated + self.framework
 
 
+@dataclass(frozen=True, slots=True)
+class _Moment:
+    """What is there at a moment, beside what is there all the time."""
+
+    kept: Number  # share of the activations of all micro-batches in flight
+    redone: Number
+    logits: Number
+    temporaries: Number
+
+    def total(self, activations: Number) -> Number:
+        return self.kept * activations + self.redone + self.logits + self.temporaries
+
+
 def rank_memory(case: Case, part: Part) -> Memory:
     """The memory of the ranks that hold `part`; they are alike up to the padding of shards."""
     profile = load_framework(case.framework).memory
     parameters, gradients, optimizer = _states(case, part, profile)
-    in_flight = passes_in_flight(case, part.pipeline_rank)
-    kept = _kept(case, part, profile, in_flight)
-    before_last = {kind: size * (in_flight - 1) / in_flight for kind, size in kept.items()}
-    none = {kind: size * 0 for kind, size in kept.items()}
-    redone = _recomputed_layer(case, part, profile)
-    logits = _logits(case, part, profile)
-    moments: list[tuple[dict[str, Number], Number, Number]] = [  # activations, logits, temporaries
-        (kept | {"recomputed layer": redone * 0}, logits, 0),
-        (kept | {"recomputed layer": redone * 0}, *_head_backward(case, part, profile)),
-        (kept | {"recomputed layer": redone}, 0, _layer_backward(case, profile)),
-        (before_last | {"recomputed layer": redone * 0}, 0, _embedding_gradient(case, part, profile)),
-        (none | {"recomputed layer": redone * 0}, 0, profile.step_bytes * _shard(case, part)),
-    ]
-    totals = [sum(kinds.values()) + logits + temporaries for kinds, logits, temporaries in moments]
-    moment = _index_of_largest(totals)
+    kept = _kept(case, part, profile)
+    moments = _moments(case, part, profile)
+    activations = sum(kept.values())
+    peak = _index_of_largest([moment.total(activations) for moment in moments])
+    share = _pick(peak, [moment.kept for moment in moments])
+    redone = _pick(peak, [moment.redone for moment in moments])
     return Memory(
         parameters=parameters,
         gradients=gradients,
         optimizer=optimizer,
-        activations={kind: _pick(moment, [kinds[kind] for kinds, _, _ in moments]) for kind in moments[0][0]},
-        logits=_pick(moment, [logits for _, logits, _ in moments]),
+        activations={kind: size * share for kind, size in kept.items()} | {"recomputed layer": redone},
+        logits=_pick(peak, [moment.logits for moment in moments]),
         communication=_communication(case, profile),
-        temporaries=_pick(moment, [temporaries for _, _, temporaries in moments]) + profile.workspace_bytes,
+        temporaries=_pick(peak, [moment.temporaries for moment in moments]) + profile.workspace_bytes,
         framework=_framework(case, profile),
-        moment=moment,
+        moment=peak,
     )
 
 
 def peak_bytes(case: Case) -> Number:
-    """The total of the fullest pipeline rank, with layers dealt evenly.
+    """The total of the fullest pipeline rank, with layers dealt evenly: that of `rank_memory`, without its parts.
 
     No rank between the two ends holds more than the first: it has fewer micro-batches in flight and no table.
     """
-    first, last = even_part(case, 0), even_part(case, case.pipeline - 1)
-    return maximum(rank_memory(case, first).total, rank_memory(case, last).total)
+    profile = load_framework(case.framework).memory
+    everywhere = _communication(case, profile) + _framework(case, profile) + profile.workspace_bytes
+    totals = []
+    for part in (even_part(case, 0), even_part(case, case.pipeline - 1)):
+        activations = sum(_kept(case, part, profile).values())
+        peak = maximum(*(moment.total(activations) for moment in _moments(case, part, profile)))
+        totals.append(sum(_states(case, part, profile)) + peak)
+    return everywhere + maximum(*totals)
+
+
+def _moments(case: Case, part: Part, profile: MemoryProfile) -> tuple[_Moment, ...]:
+    """In the order of MOMENTS."""
+    in_flight = passes_in_flight(case, part.pipeline_rank)
+    return (
+        _Moment(1, 0, _logits(case, part, profile), 0),
+        _Moment(1, 0, *_head_backward(case, part, profile)),
+        _Moment(1, _recomputed_layer(case, part, profile), 0, _layer_backward(case, profile)),
+        _Moment((in_flight - 1) / in_flight, 0, 0, _embedding_gradient(case, part, profile)),
+        _Moment(0, 0, 0, profile.step_bytes * _shard(case, part)),
+    )
 
 
 def estimate_rank_memory(case: Case, part: Part, *, on_cpu: bool = False) -> RankMemory:
@@ -241,8 +263,9 @@ def _states(case: Case, part: Part, profile: MemoryProfile) -> tuple[Number, Num
     )
 
 
-def _kept(case: Case, part: Part, profile: MemoryProfile, in_flight: Number) -> dict[str, Number]:
+def _kept(case: Case, part: Part, profile: MemoryProfile) -> dict[str, Number]:
     """Activations of all micro-batches in flight, by kind."""
+    in_flight = passes_in_flight(case, part.pipeline_rank)
     layer = saved_by_layer(case, profile)
     whole, checkpointed = part.layers, 0 * part.layers
     if case.recompute == "selective":

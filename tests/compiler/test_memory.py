@@ -247,6 +247,13 @@ def test_an_array_of_layouts_gives_what_each_gives_alone(recompute: Any, framewo
     np.testing.assert_allclose(together, alone, rtol=1e-12)
 
 
+@pytest.mark.parametrize("recompute", ["none", "selective", "full"])
+def test_the_peak_is_the_fullest_ranks_total(recompute: Any) -> None:
+    for row in zip(*layouts(50).values(), strict=True):
+        asked = case(MIDDLE, recompute=recompute, **dict(zip(layouts(1), row, strict=True)))
+        assert peak_bytes(asked) == max(fullest(asked, rank).total for rank in range(asked.pipeline))
+
+
 def test_parameters_of_all_pipeline_ranks_are_the_model() -> None:
     asked = case(pipeline=4)
     assert sum(part_parameters(asked, even_part(asked, rank)) for rank in range(4)) == SMALL_PARAMETERS
