@@ -1,6 +1,7 @@
 """What a search found: the best layouts side by side, and why each loses."""
 
 import dataclasses
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -25,9 +26,8 @@ def print_search(search: Search, nodes: int | None, console: Console) -> None:
     """A table for each phase, and the chosen layouts as TOML; with the number of nodes, if that was chosen too."""
     if search.opened:
         console.print("No value says `auto`, so all that nobody wrote is free.")
-    for index, found in search.phases.items():
-        choice = search.choices.get(index)
-        console.print(_table(found, choice, search.request.top))
+    for names, found, choice in _alike(search):
+        console.print(_table(names, found, choice, search.request.top))
         console.print(_counts(found, choice))
         console.print()
     if search.choices:
@@ -65,7 +65,24 @@ def search_to_json(search: Search, tried: list[ClusterTried], nodes: int) -> dic
     }
 
 
-# --- one phase -------------------------------------------------------------------------------------------------------
+# --- one phase, or several that are alike ----------------------------------------------------------------------------
+
+
+def _alike(search: Search) -> list[tuple[str, PhaseSearch, Choice | None]]:
+    """Phases that got the same answer, together: their names, and the first one's search and choice."""
+    groups: dict[object, list[int]] = {}
+    for index, found in search.phases.items():
+        choice = search.choices.get(index)
+        same = replace(found.question, phase="", steps=0), choice.candidate.layout if choice else None
+        groups.setdefault(same, []).append(index)
+    return [
+        (
+            ", ".join(search.phases[index].question.phase for index in group),
+            search.phases[group[0]],
+            search.choices.get(group[0]),
+        )
+        for group in groups.values()
+    ]
 
 
 def rows(found: PhaseSearch, choice: Choice | None, top: int) -> list[tuple[Candidate, str]]:
@@ -78,9 +95,9 @@ def rows(found: PhaseSearch, choice: Choice | None, top: int) -> list[tuple[Cand
     return [*shown, *((each, why_too_large(each, found.limit_bytes)) for each in found.too_large[:_TOO_LARGE])]
 
 
-def _table(found: PhaseSearch, choice: Choice | None, top: int) -> Table:
+def _table(names: str, found: PhaseSearch, choice: Choice | None, top: int) -> Table:
     question = found.question
-    title = f"{question.phase}: {question.sequence_length:,} tokens x {question.sequences:,} sequences a step"
+    title = f"{names}: {question.sequence_length:,} tokens x {question.sequences:,} sequences a step"
     title += f", {question.world_size:,} GPUs"
     made = table(title, "", "layout", right=("step", "of best", "memory"))
     made.add_column("why not", overflow="fold")

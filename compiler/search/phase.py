@@ -15,8 +15,9 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-_EXACT = 20  # layouts whose pipeline is simulated
-_FAMILIES = 12  # of those, the fastest of so many families: layouts of one family differ little
+_EXACT = 16  # layouts whose pipeline is simulated
+_FAMILIES = 8  # of those, the fastest of so many families: layouts of one family differ little
+_TOO_LARGE = 3  # layouts that would be faster, but do not fit
 _TIMED = 2.0  # a layout that needs more than so many times the memory is no near miss
 
 
@@ -52,7 +53,7 @@ def search_phase(question: Question, device: HardwareFile) -> PhaseSearch:
     fastest = best[0].step.time_s if best else np.inf
     too_large = [
         exactly(question, priced.layout(place), device)
-        for place in _one_a_family(priced, others[priced.time[others] < fastest])[:_FAMILIES]
+        for place in _one_a_family(priced, others[priced.time[others] < fastest])[:_TOO_LARGE]
     ]
     too_large.sort(key=lambda each: (each.step.time_s, each.memory.total_bytes))
     smallest = None

@@ -9,11 +9,23 @@ from trainwright.compiler.pipeline import Compiled, compile_spec, questions_of
 from trainwright.compiler.search.question import Request
 from trainwright.compiler.search.result import ClusterTried
 from trainwright.spec.load import Loaded, load
-from trainwright.verbs_compile import EXIT_INVALID, console, exit_code, fail, tell, write_plan
+from trainwright.verbs_compile import (
+    EXIT_FAILED,
+    EXIT_INVALID,
+    console,
+    exit_code,
+    fail,
+    html_written,
+    tell,
+    write_plan,
+)
 
 
 def plan_search(arguments: argparse.Namespace) -> int:
     """The best layouts were shown, with why the others lose, and the plan that has them was written if asked for."""
+    if arguments.stage or arguments.trace_memory:
+        fail("`--search` compares layouts; `--stage` and `--trace-memory` look into one plan: write it with -o first")
+        return EXIT_INVALID
     request = Request(arguments.objective, arguments.top, arguments.all)
     loaded = _load(arguments)
     if request.objective == "gpus" and loaded.spec is not None and loaded.spec.budget.deadline is None:
@@ -28,6 +40,8 @@ def plan_search(arguments: argparse.Namespace) -> int:
     _show(loaded, compiled, tried, arguments)
     if compiled.plan is not None:
         write_plan(compiled.plan, arguments)
+        if not html_written(compiled.plan, arguments):
+            return EXIT_FAILED
     return exit_code(compiled.diagnostics)
 
 
