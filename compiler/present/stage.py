@@ -65,7 +65,7 @@ def layout(phase: PhaseStage) -> str:
     if own.pipeline > 1:
         parts.append(f"schedule {own.schedule}")
     if own.context > 1:
-        parts.append(f"context by {own.context_exchange}")
+        parts.append(f"context parallelism by {own.context_exchange.replace('_', '-')}")
     if own.weight > 1:
         parts.append(f"weights cut over {own.weight:,} ranks")
     if own.offload:

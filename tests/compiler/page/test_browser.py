@@ -2,24 +2,18 @@
 
 import html
 import json
-import os
 import re
-import shutil
 import struct
-import subprocess
 import zlib
 from pathlib import Path
 
 import pytest
+from tests.browser import needs_chromium, open_page
 from tests.compiler.present.plans import made_plan, made_verdicts
 
 from trainwright.compiler.page.write import render
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed (Debian: `apt-get install chromium`)"),
-]
+pytestmark = [pytest.mark.slow, needs_chromium]
 PAPER = {"light": (255, 255, 255), "dark": (21, 24, 28)}
 # What a test does to the page, after it is drawn, as its reader would.
 ACTS = """<script>
@@ -36,7 +30,7 @@ addEventListener("load", () => {
 
 
 class Browser:
-    """Opens one page with a profile of its own."""
+    """The page of the made-up plan, and what a reader does to it."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -45,19 +39,8 @@ class Browser:
         self.text = render(plan, made_verdicts(plan))
         self.page.write_text(self.text, encoding="utf-8")
 
-    def run(self, *options: str, fragment: str = "", width: int = 1400, height: int = 3000) -> str:
-        assert CHROMIUM is not None
-        done = subprocess.run(
-            [CHROMIUM, "--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--disable-extensions",
-             "--enable-logging=stderr", f"--user-data-dir={self.folder / 'profile'}", "--virtual-time-budget=4000",
-             f"--window-size={width},{height}", *options, f"file://{self.page}{fragment}"],
-            capture_output=True, text=True, timeout=120, check=True, env={**os.environ, "HOME": str(self.folder)},
-        )  # fmt: skip
-        assert "CONSOLE" not in done.stderr, [line for line in done.stderr.splitlines() if "CONSOLE" in line]
-        return done.stdout
-
     def dom(self, fragment: str = "", **size: int) -> str:
-        return self.run("--dump-dom", fragment=fragment, **size)
+        return open_page(self.page, "--dump-dom", fragment=fragment, **size)
 
     def after(self, act: str, fragment: str = "") -> dict[str, object]:
         """What `act` put into `result`."""
@@ -67,9 +50,9 @@ class Browser:
         result: dict[str, object] = json.loads(html.unescape(found[1]))
         return result
 
-    def picture(self, fragment: str, width: int, height: int) -> "Picture":
+    def picture(self, fragment: str, width: int, height: int, *options: str) -> "Picture":
         file = self.folder / "shot.png"
-        self.run(f"--screenshot={file}", fragment=fragment, width=width, height=height)
+        open_page(self.page, f"--screenshot={file}", *options, fragment=fragment, width=width, height=height)
         return Picture(file.read_bytes())
 
 
@@ -221,11 +204,14 @@ def test_the_page_is_never_wider_than_the_window(width: int, tmp_path: Path) -> 
         result.textContent = d.scrollWidth + " " + d.clientWidth; }}</script></body>""",
         encoding="utf-8",
     )
-    found = re.search(r'<pre id="result">(\d+) (\d+)', frame.run("--dump-dom", "--allow-file-access-from-files"))
+    found = re.search(
+        r'<pre id="result">(\d+) (\d+)', open_page(frame.page, "--dump-dom", "--allow-file-access-from-files")
+    )
     assert found
     assert found[1] == found[2] == str(width)
 
 
-def test_the_system_s_theme_is_followed(browser: Browser) -> None:
-    dom = browser.dom()
-    assert 'data-theme="system">theme: system' in dom
+@pytest.mark.parametrize(("scheme", "theme"), [("0", "dark"), ("1", "light")])
+def test_without_a_choice_the_system_s_theme_is_followed(scheme: str, theme: str, browser: Browser) -> None:
+    picture = browser.picture("", 800, 400, f"--blink-settings=preferredColorScheme={scheme}")
+    assert picture.at(798, 300) == PAPER[theme]
