@@ -32,6 +32,9 @@ class MemoryProfile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     qkv: Annotated[float, Meta(description="Copies of q + 2k.")] = 1
     rotated: Annotated[float, Meta(description="Copies of q + k, where rotation does not replace them.")] = 0
     attention_output: Annotated[float, Meta(description="Copies of q.")] = 1
+    packed: Annotated[
+        float, Meta(description="Slots a token where attention copies packed documents into rows; 0: it does not.")
+    ] = 0
     exchanged: Annotated[float, Meta(description="Copies of q more under context parallelism.")] = 0
     softmax_bytes: Annotated[float, Meta(description="A token and head: the log of the softmax's sum.")] = 4
     gate_up: Annotated[float, Meta(description="Copies of the MLP's inner width before its activation.")] = 1

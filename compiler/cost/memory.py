@@ -202,15 +202,16 @@ def saved_by_layer(case: Case, profile: MemoryProfile) -> dict[str, Number]:
     query = model.heads * model.head_size / case.tensor
     key = model.kv_heads * model.head_size / case.tensor
     ffn = model.ffn_size / case.tensor
+    slots = profile.packed if case.document_length is not None else 0  # of padded documents, a token
     exchanges = (case.context > 1) * (case.context_exchange == "all_to_all")
     per_token = {
         "norm inputs": profile.norm_input * element * hidden,
         "norm statistics": profile.norm_statistics_bytes * hidden / model.hidden_size,
         "inputs of qkv and MLP": profile.norm_output * factor * where(case.keep_gathered, model.hidden_size, hidden),
-        "queries, keys, values": profile.qkv * element * (query + 2 * key),
+        "queries, keys, values": (slots or profile.qkv) * element * (query + 2 * key),
         "rotated queries and keys": profile.rotated * element * (query + key),
         "exchanged attention output": profile.exchanged * element * query * exchanges,
-        "attention output": profile.attention_output * element * query,
+        "attention output": (slots + profile.attention_output) * element * query,
         "gate and up": profile.gate_up * element * ffn * (2 if model.gated else 1),
         "activation product": profile.product * factor * ffn,
         "further copies": profile.extra * element * hidden,

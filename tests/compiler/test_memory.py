@@ -91,6 +91,17 @@ def test_stored_scores_are_korthikantis_5as() -> None:
     assert "softmax sums" not in saved
 
 
+def test_packed_documents_are_copied_into_padded_rows_by_our_attention_alone() -> None:
+    def saved(framework: str, document_length: float | None) -> dict[str, Any]:
+        asked = case(document_length=document_length, framework=framework)
+        return saved_by_layer(asked, load_framework(framework).memory)
+
+    assert saved("megatron", 500.0) == saved("megatron", None)
+    whole, packed = saved("trainwright", None), saved("trainwright", 500.0)
+    grown = {kind: packed[kind] / whole[kind] for kind in packed if packed[kind] != whole[kind]}
+    assert grown == pytest.approx({"queries, keys, values": 1.333, "attention output": 2.333})
+
+
 def test_sequence_parallelism_splits_a_whole_layer() -> None:
     """sbh (10 + 24 / t) without it, 34 sbh / t with it."""
     gpt = ModelShape(1, 1024, 8, 8, 128, 4096, 1024, gated=False, dropout=True)
