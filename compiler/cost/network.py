@@ -11,10 +11,9 @@ Latency: a ring takes n-1 steps, of which k leave a node; all-reduce of many nod
 depth is log2(k). Fits to published tables: `bench/fit_efficiency.py`.
 """
 
-import math
 from dataclasses import dataclass
 
-from trainwright.compiler.cost.numeric import Number, maximum, minimum, where
+from trainwright.compiler.cost.numeric import Number, log2, maximum, minimum, where
 from trainwright.spec.device import HardwareFile, Link
 
 # An exchange takes multiprocessors and bandwidth from the computation beside it: Calculon (SC'23) has 15 % on NVLink.
@@ -52,7 +51,7 @@ class Network:
     def all_reduce(self, size_bytes: Number, group: Group) -> Number:
         on_node, nodes = self.nodes(group)
         ring = 2 * self._ring_latency(group) - self._start(nodes)
-        tree = self._start(nodes) + 2 * (on_node - 1) * self.near.hop_s + 2 * _log2(nodes) * self.far.hop_s
+        tree = self._start(nodes) + 2 * (on_node - 1) * self.near.hop_s + 2 * log2(nodes) * self.far.hop_s
         return self._ring(size_bytes, group, 2, minimum(ring, tree))
 
     def all_to_all(self, sent_bytes: Number, group: Group) -> Number:
@@ -95,11 +94,3 @@ def exposed(exchange_s: Number, beside_s: Number, overlap: Number) -> Number:
     """What an exchange adds to the computation beside it, of which the share `overlap` can hide it."""
     hidden = minimum(exchange_s, overlap * beside_s)
     return exchange_s - (1 - _CONTENTION) * hidden
-
-
-def _log2(number: Number) -> Number:
-    if hasattr(number, "__array__"):
-        import numpy as np
-
-        return np.log2(np.maximum(number, 1))
-    return math.log2(max(number, 1))

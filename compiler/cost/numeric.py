@@ -51,6 +51,15 @@ def ceil_divide(number: Number, by: Number) -> Number:
     return -(-number // by)
 
 
+def log2(number: Number) -> Number:
+    """The logarithm to base two of a number, or of one if it is less."""
+    if not _is_array(number):
+        return math.log2(max(number, 1))
+    import numpy as np
+
+    return np.log2(np.maximum(number, 1))
+
+
 def interpolate(at: Number, points: tuple[tuple[float, float], ...]) -> Number:
     """The curve through (x, y) points with rising x, linear in log x between them and level beyond both ends."""
     if _is_array(at):

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from trainwright.compiler.cost.case import Case, Part, even_part, parts_of
 from trainwright.compiler.cost.framework import TimeProfile, load_framework
 from trainwright.compiler.cost.network import Group, exposed
-from trainwright.compiler.cost.numeric import Number, ceil_divide, maximum, minimum, where
+from trainwright.compiler.cost.numeric import Number, ceil_divide, log2, maximum, minimum, where
 from trainwright.compiler.cost.orders import SCHEDULES
 from trainwright.compiler.cost.pace import Pace, Pacer
 from trainwright.compiler.cost.parameters import part_parameters
@@ -227,9 +227,4 @@ def _bucketed(exchange, size_bytes: Number, group: Group, profile: TimeProfile) 
 
 
 def _jitter(case: Case) -> Number:
-    nodes = maximum(case.world_size / case.gpus_per_node, 1)
-    if hasattr(nodes, "__array__"):
-        import numpy as np
-
-        return JITTER * np.log2(nodes)
-    return JITTER * math.log2(nodes)
+    return JITTER * log2(case.world_size / case.gpus_per_node)
