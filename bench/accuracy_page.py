@@ -34,7 +34,7 @@ def page(found: dict[str, Any]) -> Iterator[str]:
     yield "\nFitted on:\n"
     for source, what in found["fitted_on"].items():
         yield f"- {source}: {what}"
-    yield "\nWhere several layouts of one model were measured: does the planner rank them, what would its choice cost?\n"
+    yield "\nSeveral layouts of one model: does the planner rank them, and what would its choice cost?\n"
     yield "| source | sets | rows | rank correlation | regret |"
     yield "|---|---|---|---|---|"
     for row in found["ranking"]:
