@@ -9,6 +9,10 @@ import pytest
 from tests.compiler.support import write_spec
 
 from trainwright.cli import main
+from trainwright.compiler.pipeline import questions_of
+from trainwright.compiler.search.clusters import on_nodes
+from trainwright.compiler.search.question import Request
+from trainwright.spec.load import load
 from trainwright.spec.plan import PhaseStage, decode
 
 CLUSTER = """
@@ -99,11 +103,15 @@ def test_all_takes_in_what_cannot_be_executed_yet(spec: str, capsys: pytest.Capt
 
 
 def test_the_fewest_nodes_by_the_deadline(spec: str, capsys: pytest.CaptureFixture[str]) -> None:
-    found = as_json(capsys, spec, "--objective", "gpus", "-s", "budget.deadline=1d")
+    asked = questions_of(load(Path(spec)), Request())
+    assert asked is not None
+    deadline_s = 0.7 * (on_nodes(*asked, 1).duration_s or 0.0)
+    code, out, _ = told(capsys, spec, "--objective", "gpus", "-s", f"budget.deadline={deadline_s:.0f}s", "--json")
+    found = json.loads(out)
     tried = {each["nodes"]: each["duration_s"] for each in found["clusters"]}
-    assert found["nodes"] == max(tried)
-    assert tried[found["nodes"]] < 86400
-    assert tried[1] > 86400
+    assert code == 0
+    assert found["nodes"] == max(tried) > 1
+    assert tried[found["nodes"]] < deadline_s < tried[1]
 
 
 def test_the_fewest_nodes_by_when_has_to_be_said(spec: str, capsys: pytest.CaptureFixture[str]) -> None:
