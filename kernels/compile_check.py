@@ -1,0 +1,205 @@
+"""Compiles every configuration of the portable kernels for a GPU that need not be there, and reads what they take.
+
+    python -m trainwright.kernels.compile_check [--arch 90] [--only KERNEL] [--json]
+
+Registers, spills and shared memory come from ptxas, instruction counts from cuobjdump, both of Triton's own wheel.
+Exits with 1 if a kernel is over its budget: spills, shared memory, too few warp-group products (HGMMA on sm_90), or
+products that fell back to the older instruction (HMMA). Compiling is not running: that they are right on a GPU is
+what `validated.json` records.
+"""
+
+import argparse
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+BUDGETS = Path(__file__).parent / "budgets.json"
+SHARED_BYTES = 232_448  # a block's limit on sm_90
+DTYPES = {"bf16": 2, "fp16": 2, "fp32": 4}
+HEAD_SIZES = (64, 128, 256)
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """What one configuration of a kernel takes."""
+
+    kernel: str
+    registers: int
+    spill_bytes: int
+    shared_bytes: int
+    hgmma: int
+    hmma: int
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Job:
+    """A kernel, and all that decides its code."""
+
+    name: str
+    function: Any
+    signature: dict[str, str]
+    constants: dict[str, Any]
+    aligned: tuple[str, ...]
+    warps: int
+    stages: int
+
+
+def jobs() -> Iterator[Job]:
+    """Every configuration the table of tiles can give, causal, with four query heads a group."""
+    from trainwright.kernels.portable import attention
+    from trainwright.kernels.portable.tiles import Tiles, configuration
+
+    for dtype, width in DTYPES.items():
+        for size in HEAD_SIZES:
+            tiles = configuration(size, width)
+            common: dict[str, Any] = {"GROUP": 4, "D": size, "DP": size, "CAUSAL": True, "WINDOW": False}
+            common["PRECISION"] = "ieee" if dtype == "fp32" else "tf32"
+            kinds: tuple[tuple[str, Any, Tiles, dict[str, Any]], ...] = (
+                ("forward", attention.forward, tiles.forward, {}),
+                ("backward_keys", attention.backward_keys, tiles.keys, {"ATOMIC": False}),
+                ("backward_keys_atomic", attention.backward_keys, tiles.keys, {"ATOMIC": True}),
+                ("backward_queries", attention.backward_queries, tiles.queries, {}),
+            )
+            for name, function, tile, own in kinds:
+                constants = common | own | {"BM": tile.BM, "BN": tile.BN}
+                signature, aligned = _signature(function, constants, dtype)
+                yield Job(f"{name} {dtype} D{size}", function, signature, constants, aligned, tile.warps, tile.stages)
+
+
+def _signature(function: Any, constants: dict[str, Any], dtype: str) -> tuple[dict[str, str], tuple[str, ...]]:
+    """Triton's types of all arguments, and which of them are divisible by 16: pointers and strides are."""
+    signature, aligned = {}, []
+    for name in function.arg_names:
+        if name in constants:
+            signature[name] = "constexpr"
+        elif name in ("DOCUMENTS", "TILES"):
+            signature[name] = "*i32"
+        elif name in ("LSE", "DELTA") or (name == "GQ" and constants.get("ATOMIC") is not None):
+            signature[name] = "*fp32"
+        elif name.isupper():
+            signature[name] = f"*{dtype}"
+        elif name.startswith("scale"):
+            signature[name] = "fp32"
+        else:
+            signature[name] = "i64" if name.startswith("s_") else "i32"
+        if signature[name].startswith("*") or name.startswith("s_"):
+            aligned.append(name)
+    return signature, tuple(aligned)
+
+
+def compile_job(job: Job, arch: int) -> Compiled:
+    """The job compiled for sm_`arch`. Raises whatever Triton raises if it cannot be."""
+    import triton
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+
+    places = {name: place for place, name in enumerate(job.function.arg_names)}
+    attributes = {(places[name],): [["tt.divisibility", 16]] for name in job.aligned}
+    source = ASTSource(fn=job.function, signature=job.signature, constexprs=job.constants, attrs=attributes)
+    options = {"num_warps": job.warps, "num_stages": job.stages}
+    compiled = triton.compile(source, target=GPUTarget("cuda", arch, 32), options=options)
+    registers, spills, warnings = _assembled(compiled.asm["ptx"], arch)
+    code = _disassembled(compiled.asm["cubin"])
+    return Compiled(
+        kernel=job.name,
+        registers=registers,
+        spill_bytes=spills,
+        shared_bytes=compiled.metadata.shared,
+        hgmma=len(re.findall(r"\bHGMMA", code)),
+        hmma=len(re.findall(r"\bHMMA", code)),
+        warnings=warnings,
+    )
+
+
+def _assembled(ptx: str, arch: int) -> tuple[int, int, tuple[str, ...]]:
+    """Registers a thread, bytes spilled, and what ptxas remarks."""
+    from triton.backends.nvidia.compiler import get_ptxas
+
+    ptxas = get_ptxas(arch)
+    program = ptxas[0] if isinstance(ptxas, tuple) else ptxas.path
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder) / "kernel.ptx"
+        source.write_text(ptx)
+        name = f"sm_{arch}a" if arch >= 90 else f"sm_{arch}"
+        command = [program, "-v", "--gpu-name", name, str(source), "-o", f"{folder}/kernel.cubin"]
+        said = subprocess.run(command, capture_output=True, text=True, check=True).stderr
+    spilled = re.search(r"(\d+) bytes spill stores, (\d+) bytes spill loads", said)
+    registers = re.search(r"Used (\d+) registers", said)
+    if spilled is None or registers is None:
+        raise RuntimeError(f"ptxas said something else than expected:\n{said}")
+    remarks = tuple(line.strip() for line in said.splitlines() if "C75" in line or "warning" in line.lower())
+    return int(registers[1]), int(spilled[1]) + int(spilled[2]), remarks
+
+
+def _disassembled(cubin: bytes) -> str:
+    import triton.backends.nvidia as nvidia
+
+    program = Path(nvidia.__file__).parent / "bin" / "cuobjdump"
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "kernel.cubin"
+        path.write_bytes(cubin)
+        return subprocess.run([program, "-sass", path], capture_output=True, text=True, check=True).stdout
+
+
+def over_budget(compiled: Compiled, budget: dict[str, int], arch: int) -> list[str]:
+    """What is wrong with it, in words; nothing if it keeps its budget."""
+    wrong = []
+    if compiled.spill_bytes > budget["spill_bytes"]:
+        wrong.append(f"spills {compiled.spill_bytes} bytes, of {budget['spill_bytes']} allowed")
+    if compiled.registers > budget["registers"]:
+        wrong.append(f"takes {compiled.registers} registers, of {budget['registers']} allowed")
+    if compiled.shared_bytes > min(SHARED_BYTES, budget["shared_bytes"]):
+        wrong.append(f"takes {compiled.shared_bytes} bytes of shared memory, of {budget['shared_bytes']} allowed")
+    if arch == 90 and compiled.hgmma < budget["hgmma"]:
+        wrong.append(f"has {compiled.hgmma} HGMMA, {budget['hgmma']} expected")
+    if arch == 90 and budget["hgmma"] and compiled.hmma:
+        wrong.append(f"has {compiled.hmma} HMMA: a product fell back")
+    return wrong + [f"ptxas: {line}" for line in compiled.warnings]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--arch", type=int, default=90)
+    parser.add_argument("--budgets", type=Path, default=BUDGETS)
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--only", help="this kernel alone")
+    parser.add_argument("--warps", type=int, help="instead of the table's")
+    parser.add_argument("--write", action="store_true", help="take what was measured as the new budgets")
+    arguments = parser.parse_args()
+    if os.environ.get("TRITON_INTERPRET") == "1":
+        parser.error("a process that interprets kernels cannot compile them: unset TRITON_INTERPRET")
+    import triton
+
+    budgets: dict[str, dict[str, int]] = json.loads(arguments.budgets.read_text()) if not arguments.write else {}
+    results, failed = [], 0
+    chosen = [job for job in jobs() if arguments.only in (None, job.name)]
+    if not chosen:
+        parser.error(f"no kernel is called {arguments.only!r}")
+    for job in chosen:
+        compiled = compile_job(replace(job, warps=arguments.warps or job.warps), arguments.arch)
+        results.append(compiled)
+        wrong = [] if arguments.write else over_budget(compiled, budgets[job.name], arguments.arch)
+        failed += bool(wrong)
+        if not arguments.json:
+            figures = f"{compiled.registers:4} registers {compiled.spill_bytes:5} B spilled "
+            figures += f"{compiled.shared_bytes / 1024:6.1f} KiB shared {compiled.hgmma:3} HGMMA {compiled.hmma:4} HMMA"
+            print(f"{job.name:32} {figures}  {'; '.join(wrong)}", flush=True)
+    if arguments.json:
+        print(json.dumps({"triton": triton.__version__, "kernels": [asdict(each) for each in results]}))
+    if arguments.write:
+        keys = ("registers", "spill_bytes", "shared_bytes", "hgmma")
+        table = {each.kernel: {key: getattr(each, key) for key in keys} for each in results}
+        arguments.budgets.write_text(json.dumps(table, indent=2) + "\n")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
