@@ -7,7 +7,7 @@ from typing import Any
 from trainwright.compiler.draw import describe
 from trainwright.compiler.figures import rounded, size
 from trainwright.compiler.page.phase import PhaseView, phase_view
-from trainwright.compiler.present.facts import Range, axes, cluster, estimate_of, fullest_of, phases_of, totals
+from trainwright.compiler.present.facts import axes, cluster, estimate_of, fullest_of, phases_of, totals
 from trainwright.compiler.present.plan import answers, closing
 from trainwright.compiler.present.tables import interval, number, percent, seconds
 from trainwright.compiler.review import Verdict
@@ -35,18 +35,18 @@ class CostRow:
     """A phase, or all of them, in figures; each `_range` is the interval in words, empty if there is none."""
 
     name: str
-    layout: str
-    step: str
-    step_range: str
-    tokens_per_s: str
-    mfu: str
-    memory: str
     time: str
     time_range: str
     gpu_hours: str
     energy: str
     cost: str
     cost_range: str
+    layout: str = ""
+    step: str = ""
+    step_range: str = ""
+    tokens_per_s: str = ""
+    mfu: str = ""
+    memory: str = ""
 
 
 def context(plan: Plan, verdicts: Sequence[Verdict]) -> dict[str, Any]:
@@ -146,25 +146,15 @@ def _total(plan: Plan) -> list[CostRow]:
     whole = totals(plan)
     if whole.duration_s is None or len(plan.estimates) == 1:
         return []
-    cost = whole.cost
+    time, cost = whole.duration_s, whole.cost
     return [
         CostRow(
             name="all",
-            layout="",
-            step="",
-            step_range="",
-            tokens_per_s="",
-            mfu="",
-            memory="",
-            time=seconds(whole.duration_s.value),
-            time_range=_between(seconds, whole.duration_s),
+            time=seconds(time.value),
+            time_range=interval(seconds, time.low, time.high),
             gpu_hours=number(whole.gpu_hours),
             energy=number(whole.energy_kwh),
             cost=number(cost.value if cost else None),
-            cost_range=_between(number, cost) if cost else "",
+            cost_range=interval(number, cost.low, cost.high) if cost else "",
         )
     ]
-
-
-def _between(show: Any, values: Range) -> str:
-    return interval(show, values.low, values.high)
