@@ -220,6 +220,8 @@ RecomputeModules = Annotated[tuple[RecomputeModule, ...], Meta(min_length=1)]
 
 
 class Topology(Table, kw_only=True, frozen=True):
+    """The parallel layout. `"auto"` leaves a value to the compiler, `topology = "auto"` all that it can choose."""
+
     tensor: Annotated[Count | Literal["auto"], Meta(description="Ranks that split each layer.")] = 1
     pipeline: Annotated[Count | Literal["auto"], Meta(description="Ranks in a row, each with some of the layers.")] = 1
     virtual_pipeline: Annotated[Count | Literal["auto"], Meta(description="Model chunks per pipeline rank.")] = 1
