@@ -1,13 +1,15 @@
 """Takes the README's pictures: runs the real commands in a pseudo-terminal's colours and draws what they print.
 
-Run from the root: `python docs/pictures/make.py`.
+Run from the root: `python docs/pictures/make.py`. The picture of the page needs Chromium.
 """
 
 import os
 import pty
 import re
+import shutil
 import subprocess
 import sys
+import tempfile
 from io import StringIO
 from pathlib import Path
 
@@ -17,10 +19,12 @@ from rich.terminal_theme import MONOKAI
 from rich.text import Text
 
 HERE = Path(__file__).parent
-WIDTH = 110
+WIDTH = 100
+PIPELINED = "-s cluster.nodes=64 -s topology.pipeline=4 -s topology.micro_batch=1 -s topology.zero_group=8".split()
 PICTURES = {
     "check": ["check", "docs/pictures/broken.toml"],
-    "plan": ["plan", "examples/tiny.toml", "--runs", "none"],
+    "plan": ["plan", "examples/internlm2-7b.toml", "--runs", "none"],
+    "stage": ["plan", "examples/internlm2-7b.toml", "--runs", "none", *PIPELINED, "--stage", "4k"],
 }
 
 
@@ -59,6 +63,22 @@ def draw(name: str, arguments: list[str]) -> None:
     (HERE / f"{name}.svg").write_text(svg.replace("Fira Code, ", ""), encoding="utf-8")
 
 
+def photograph() -> None:
+    """`page.png`: the page of a plan as a browser shows it."""
+    browser = shutil.which("chromium") or shutil.which("google-chrome")
+    if browser is None:
+        print("no Chromium: page.png is as it was", file=sys.stderr)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        page = Path(folder, "plan.html")
+        command = ["plan", "examples/internlm2-7b.toml", "--runs", "none", *PIPELINED, "-q", "--html", str(page)]
+        subprocess.run([sys.executable, "-m", "trainwright", *command], check=True)
+        options = ["--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--virtual-time-budget=4000"]
+        options += [f"--user-data-dir={folder}/profile", "--window-size=1180,2900", f"--screenshot={HERE / 'page.png'}"]
+        subprocess.run([browser, *options, f"file://{page}#theme=light"], check=True, capture_output=True)
+
+
 if __name__ == "__main__":
     for name, arguments in PICTURES.items():
         draw(name, arguments)
+    photograph()
