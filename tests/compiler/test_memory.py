@@ -22,6 +22,7 @@ from trainwright.compiler.cost.memory import (
     rank_memory,
     saved_by_layer,
 )
+from trainwright.compiler.cost.orders import in_flight, order
 from trainwright.compiler.cost.parameters import part_parameters
 
 SMALL = ModelShape(
@@ -160,6 +161,18 @@ def test_micro_batches_in_flight() -> None:
     for schedule in V_SCHEDULES:
         asked = dataclasses.replace(plain, schedule=schedule)
         assert (even_part(asked, 0).head, even_part(asked, 3).head) == (1, 0)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "chunks"),
+    [("gpipe", 1), ("1f1b", 1), ("interleaved", 2), ("interleaved", 4), ("zb-1p", 1), ("zb-2p", 1), ("zb-v", 2)],
+)
+def test_micro_batches_in_flight_are_those_of_the_simulated_order(schedule: str, chunks: int) -> None:
+    for ranks in (2, 4, 8):
+        asked = case(pipeline=ranks, virtual_pipeline=chunks, micro_batches=2 * ranks, schedule=schedule)
+        for rank in range(ranks):
+            kept = in_flight(order(schedule, rank, ranks, chunks, 2 * ranks))
+            assert passes_in_flight(asked, rank) == kept / chunks
 
 
 def test_memory_never_grows_with_an_axis_that_splits() -> None:
