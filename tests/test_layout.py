@@ -96,5 +96,11 @@ def test_the_wheel_holds_one_package_with_all_folders(tmp_path: Path) -> None:
     names = [name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name]
     assert {name.split("/")[0] for name in names} == {"trainwright"}
     assert {name.split("/")[1] for name in names if name.count("/") > 1} == set(FOLDERS)
-    for data in ("spec/presets/tiny.toml", "schemas/plan.schema.json", "spec/pages/TW101.md"):
+    for data in (
+        "spec/presets/tiny.toml",
+        "schemas/plan.schema.json",
+        "spec/pages/TW101.md",
+        "spec/look/look.css",
+        "compiler/page/page.html.jinja",
+    ):
         assert f"trainwright/{data}" in names
