@@ -173,4 +173,7 @@ def mistakes(path: Path) -> list[Diagnostic]:
             if curve and any(before[0] >= after[0] for before, after in pairwise(curve)):
                 cure = "write points as [size, share], the smallest size first"
                 found.append(Diagnostic("TW321", f"the sizes of `{name}` do not rise", help=cure))
+        if reading.value.peak_flops != Peak() and reading.value.memory_bytes_per_s is None:
+            cure = "a step has work that only memory bounds: state both, or neither"
+            found.append(Diagnostic("TW321", "it states a peak, but no `memory_bytes_per_s`", help=cure))
     return found
