@@ -143,11 +143,13 @@ Values = dict[tuple[str, ...], str]  # path of a scalar -> its value as written
 
 
 def written(settings: Sequence[Setting], sources: Mapping[str, str]) -> Iterator[tuple[tuple[str, ...], str]]:
-    """The scalars of a member's settings as they are written, by path."""
+    """The scalars of a member's settings as they are written, and empty arrays, by path."""
     for setting in settings:
         for path, node in walk(setting.value):
             if isinstance(node, Scalar):
                 yield (*setting.path, *(str(key) for key in path)), _text(node, sources)
+            elif isinstance(node, Array) and not node.items:
+                yield (*setting.path, *(str(key) for key in path)), "[]"
 
 
 def name_members(members: Sequence[Values]) -> list[tuple[str, dict[str, str]]]:
@@ -189,7 +191,9 @@ def _labels(paths: Sequence[tuple[str, ...]]) -> dict[tuple[str, ...], str]:
     for path in paths:
         others = [other for other in paths if other != path]
         length = 1
-        while length < len(path) and any(other[-length:] == path[-length:] for other in others):
+        while length < len(path) and (
+            path[-length].isdecimal() or any(other[-length:] == path[-length:] for other in others)
+        ):
             length += 1
         labels[path] = _plain(".".join(path[-length:]))
     return labels
@@ -197,7 +201,7 @@ def _labels(paths: Sequence[tuple[str, ...]]) -> dict[tuple[str, ...], str]:
 
 def _plain(text: str) -> str:
     """What of the text a name may hold."""
-    return re.sub(r"[^A-Za-z0-9._]+", "-", text).strip("-") or "x"
+    return re.sub(r"[^A-Za-z0-9._]+", "-", text).strip("-") or "none"
 
 
 def _text(node: Scalar, sources: Mapping[str, str]) -> str:
@@ -221,14 +225,12 @@ def choose(members: Sequence[Member], only: str | None, matrix: Span | None) -> 
     if only is None:
         said = f"this spec is a sweep of {len(members)}, and nothing says which one is meant"
     else:
-        named = [
-            member.index for member in members if only in (member.name, member.end) or member.end.endswith(f"-{only}")
-        ]
         if only.isdecimal() and int(only) < len(members):
             return int(only)
         exact = [member.index for member in members if only in (member.name, member.end)]
-        if len(exact or named) == 1:
-            return (exact or named)[0]
+        named = exact or [member.index for member in members if member.end.endswith(f"-{only}")]
+        if len(named) == 1:
+            return named[0]
         said = f"no member of the sweep is called `{only}`" if not named else f"`{only}` may mean {len(named)} members"
     names = [member.label for member in members]
     cure = f"name it: --only {' or '.join(names[:3])}{', ...' if len(names) > 3 else ''}"

@@ -53,7 +53,9 @@ def plan(members: Sequence[Loaded], arguments: argparse.Namespace) -> int:
         if not arguments.quiet:
             present_sweep(outcomes, console(arguments))
     if folder:
-        _write(outcomes, folder)
+        written = _write(outcomes, folder)
+        if not arguments.json and not arguments.quiet:
+            print(f"wrote {written} of {len(members)} plans to {folder}; next: trainwright run {folder}/NAME.json")
     if any(exit_code(each.diagnostics) == EXIT_INVALID for each in compiled):
         return EXIT_INVALID
     if not any(outcome.plan for outcome in outcomes):
@@ -70,14 +72,15 @@ def _outcome(loaded: Loaded, compiled: Compiled, runs: Path) -> Outcome:
     return Outcome(loaded.member, compiled.plan, verdicts, compiled.diagnostics)
 
 
-def _write(outcomes: Sequence[Outcome], folder: Path) -> None:
-    """A file for each member that has a plan."""
+def _write(outcomes: Sequence[Outcome], folder: Path) -> int:
+    """A file for each member that has a plan; how many they are."""
     from trainwright.compiler.emit import emit
 
     folder.mkdir(parents=True, exist_ok=True)
-    for outcome in outcomes:
-        if outcome.plan:
-            (folder / f"{outcome.member.name}.json").write_bytes(emit(outcome.plan))
+    plans = [outcome.plan for outcome in outcomes if outcome.plan]
+    for made in plans:
+        (folder / f"{made.name}.json").write_bytes(emit(made))
+    return len(plans)
 
 
 def _combined(members: Sequence[Loaded], compiled: Sequence[Compiled]) -> list[Diagnostic]:

@@ -85,6 +85,13 @@ def test_names_of_two_like_keys_say_which(spec_path: Path) -> None:
     assert names(members(spec_path, matrix))[1] == "mine-short.topology.tensor_1-topology.tensor_2"
 
 
+def test_nothing_is_a_value_too(spec_path: Path) -> None:
+    source = '[data.sources.s]\npath = "a"\ninclude = ["x"]\n'
+    found = members(spec_path, source + '[[matrix]]\n[[matrix]]\n"data.sources.s.include" = [[], ["y"]]\n')
+    assert names(found) == ["mine", "mine-include_none", "mine-include.0_y"]
+    assert [loaded.spec.data.sources["s"].include for loaded in found if loaded.spec] == [("x",), (), ("y",)]
+
+
 def test_values_that_look_alike_are_told_apart(spec_path: Path) -> None:
     matrix = '[[matrix]]\n"data.sources.s.path" = ["a/*", "a/+"]\n'
     assert names(members(spec_path, matrix)) == ["mine-path_a-1", "mine-path_a-2"]
