@@ -12,8 +12,8 @@ What is fitted on what, and where it stands:
     gradients in DeepSpeed's ZeRO-1     BLOOM prequel      `DEEPSPEED_ZERO_BYTES` of published.py
     the interval                        all fitted rows    `_BELOW`, `_ABOVE` of compiler/cost/time.py
 
-Not fitted, and said so where they stand: B200 keeps up 0.93 of its kernel table in training, between what A100 (0.92) and H100 (0.87) of these
-fits are of the best product measured on them and 1; fp8 on Blackwell, of best measured products, is sized by Megatron-Bridge's rows.
+Not fitted, and said so where they stand: B200 keeps up 0.93 of its kernel table in training, as A100 keeps up 0.92 and
+H100 0.87 of the best product measured on them; fp8 on Blackwell is sized by Megatron-Bridge's rows.
 """
 
 import csv
