@@ -77,7 +77,7 @@ for (const figure of document.querySelectorAll("figure.gantt")) {
       if (right - left > 22) {
         const whole = task.kind.letter + task.batch + (chunks > 1 ? "." + task.kind.chunk : "");
         const text = right - left > (chunks > 1 ? 42 : 30) ? whole : task.batch;
-        labels.push([(left + right) / 2, y + 16, css === "f0" || css === "w0" ? "batch on-dark" : "batch", text]);
+        labels.push([(left + right) / 2, y + 16, css === "f0" ? "batch on-dark" : "batch", text]);
       }
     });
     axis(height);
