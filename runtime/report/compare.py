@@ -1,8 +1,8 @@
 """Planned beside measured, per phase: the figures of the plan's estimates and what the phase's metrics say.
 
 A typical step is the median of the phase's steps after its first ones. Memory is what torch's allocator hands out at
-the peak of a step on the fullest rank, by kind, as `memory/*_gb` has it from one step of each attempt; parts of a
-step's time are those of that same step, which ran under a profiler.
+the peak of a step on the fullest rank, by kind, as `memory/*_gb` has it from one step of each attempt. That step ran
+under a profiler: the shares of its time are told as parts of the typical step.
 """
 
 from collections.abc import Callable, Iterator
@@ -12,7 +12,7 @@ from statistics import median
 from trainwright.runtime.report import quantity
 from trainwright.runtime.report.facts import Curve, RunFacts, is_number
 from trainwright.spec.artefact import WARM_UP_STEPS
-from trainwright.spec.plan import Estimate, PhaseStage, RankMemory
+from trainwright.spec.plan import Estimate, PhaseStage, RankMemory, StepTime
 
 
 @dataclass(frozen=True)
@@ -98,24 +98,10 @@ def _time(stage: PhaseStage, estimate: Estimate | None, curve: Curve, done: bool
     steps_ms = [value for _, value in curve.values("perf/step_time_ms")]
     typical_ms = steps_ms[WARM_UP_STEPS:] or steps_ms
     between = (step.low_s * 1000, step.high_s * 1000) if step else None
-    yield Figure(
-        "step time",
-        step.time_s * 1000 if step else None,
-        median(typical_ms) if typical_ms else None,
-        quantity.milliseconds,
-        between=between,
-    )
-    parts_ms = {kind: _last(curve, f"profile/{kind}_ms") for kind in ("matmul", "attention", "other")}
-    if step and "recompute" not in step.parts and parts_ms["other"] is not None:
-        matmul_s, attention_s = step.parts.get("matmul", 0.0), step.parts.get("attention", 0.0)
-        rest_s = step.time_s - matmul_s - attention_s
-        rest_ms = parts_ms["other"] + (_last(curve, "profile/exchange_ms") or 0.0)
-        for name, planned_s, measured_ms in (
-            ("in it: products", matmul_s, parts_ms["matmul"]),
-            ("in it: attention", attention_s, parts_ms["attention"]),
-            ("in it: the rest", rest_s, rest_ms),
-        ):
-            yield Figure(name, planned_s * 1000, measured_ms, quantity.milliseconds)
+    measured_ms = median(typical_ms) if typical_ms else None
+    yield Figure("step time", step.time_s * 1000 if step else None, measured_ms, quantity.milliseconds, between=between)
+    if step and measured_ms is not None and "recompute" not in step.parts:
+        yield from _parts(step, curve, measured_ms)
     tgs = _median(curve, "perf/tgs")
     yield Figure("tokens/s", estimate.tokens_per_s if estimate else None, tgs * world if tgs else None, quantity.count)
     tflops = None
@@ -132,6 +118,22 @@ def _time(stage: PhaseStage, estimate: Estimate | None, curve: Curve, done: bool
         done,
         (step.low_s * stage.steps, step.high_s * stage.steps) if step else None,
     )
+
+
+def _parts(step: StepTime, curve: Curve, typical_ms: float) -> Iterator[Figure]:
+    """What a step's time goes into, where a step was profiled."""
+    profiled = {
+        kind: _last(curve, f"profile/{kind}_ms") or 0.0 for kind in ("matmul", "attention", "exchange", "other")
+    }
+    whole_ms = sum(profiled.values())
+    if not whole_ms:
+        return
+    planned_s = {kind: step.parts.get(kind, 0.0) for kind in ("matmul", "attention")}
+    planned_s["the rest"] = step.time_s - sum(planned_s.values())
+    took_ms = {**profiled, "the rest": profiled["exchange"] + profiled["other"]}
+    for kind, name in (("matmul", "products"), ("attention", "attention"), ("the rest", "the rest")):
+        part_ms = took_ms[kind] / whole_ms * typical_ms
+        yield Figure(f"in it: {name}", planned_s[kind] * 1000, part_ms, quantity.milliseconds)
 
 
 def _memory(facts: RunFacts, estimate: Estimate | None, curve: Curve) -> Iterator[Figure]:
