@@ -213,7 +213,6 @@ def _case(values: dict[str, str], assumed: list[str]) -> Case:
     chunks = _whole(values, "vpp") or 1
     parallel = values.get("sequence_parallel", "")
     notes = values.get("notes", "")
-    method = re.search(r"method=([\w-]+)", notes)
     framework = next(name for start, name in FRAMEWORKS if values.get("framework", "").startswith(start))
     if _is_of(values, _STORED_SCORES):
         framework = "megatron-deepspeed"
@@ -237,7 +236,7 @@ def _case(values: dict[str, str], assumed: list[str]) -> Case:
         recompute_modules=modules,
         recompute_layers=layers,
         context_exchange="all_to_all" if "cp=a2a" in notes else "ring",
-        waiting=_VOCABULARY_WAITS.get(method[1], 0) if method else 0,
+        waiting=_VOCABULARY_WAITS.get(_vocabulary(values), 0) / chunks,
         fused_loss="fused cross-entropy" in notes,
         framework=framework,
         gpus_per_node=_whole(values, "gpus_per_node") or 8,
@@ -344,13 +343,19 @@ def _schedule(values: dict[str, str], pipeline: int, chunks: int) -> str:
     return "interleaved" if chunks > 1 else "1f1b"
 
 
+def _vocabulary(values: dict[str, str]) -> str:
+    """How the paper on vocabulary parallelism placed it: Baseline, Redis, Vocab-1, Vocab-2; empty for other rows."""
+    said = re.search(r"(?:method=|schedule=V-Half )([\w-]+)", values.get("notes", ""))
+    return said[1].capitalize() if said else ""
+
+
 def _parts(values: dict[str, str], case: Case) -> tuple[Part, ...]:
     """Even, but for the paper on vocabulary parallelism, which deals layers or the vocabulary out anew."""
     ranks = int(case.pipeline)
-    method = re.search(r"method=([\w-]+)", values.get("notes", ""))
-    if method and method[1].startswith("Vocab"):
+    method = _vocabulary(values)
+    if method.startswith("Vocab"):
         return tuple(Part(rank, case.model.layers / ranks, 1 / ranks, 1 / ranks) for rank in range(ranks))
-    if (method and method[1] == "Redis") or case.framework == "nanotron":  # nanotron: get_block_compute_costs
+    if method == "Redis" or case.framework == "nanotron":  # nanotron: get_block_compute_costs
         model = case.model
         matrices = 2 * (model.heads + model.kv_heads) * model.head_size + (3 if model.gated else 2) * model.ffn_size
         layer = matrices + case.sequence_length  # in units of 2h FLOPs a token
