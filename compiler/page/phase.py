@@ -8,9 +8,9 @@ from trainwright.compiler.page.gantt import Gantt, gantt_of
 from trainwright.compiler.page.placement import PlacementView, placement_view
 from trainwright.compiler.present.facts import TERMS, Fullest, batch, fullest_of
 from trainwright.compiler.present.groups import Groups, groups_of, layers_of, short_ranks
-from trainwright.compiler.present.stage import checkpoints, layout, learning_rate, mixture
 from trainwright.compiler.present.tables import interval, percent, seconds
 from trainwright.compiler.present.time import goodput
+from trainwright.compiler.present.words import checkpoints, layout, learning_rate, mixture
 from trainwright.spec.device import Links
 from trainwright.spec.plan import Estimate, PhaseStage, RankMemory, StepTime
 from trainwright.spec.units import format_count

@@ -11,7 +11,7 @@ from trainwright.compiler.draw import describe
 from trainwright.compiler.figures import rounded, size
 from trainwright.compiler.present.facts import axes, cluster, estimate_of, fullest, fullest_of, phases_of, totals
 from trainwright.compiler.present.notes import print_assumptions, print_notices
-from trainwright.compiler.present.tables import UNKNOWN, interval, number, percent, seconds, span, table
+from trainwright.compiler.present.tables import UNKNOWN, interval, number, pairs, percent, seconds, span, table
 from trainwright.compiler.review import Verdict
 from trainwright.spec.plan import Plan
 
@@ -21,7 +21,7 @@ ACTION_STYLES = {"run": "bold cyan", "resume": "bold yellow", "reuse": "green"}
 def present_plan(plan: Plan, verdicts: Sequence[Verdict], console: Console, *, verbose: bool = False) -> None:
     """What is trained on what, does it fit, how long and how dear; the phases; what each stage will do and why."""
     console.print(_headline(plan))
-    console.print(_answers(plan))
+    console.print(pairs(answers(plan)))
     console.print(_phases(plan))
     console.print(_stages(plan, verdicts))
     console.print()
@@ -70,15 +70,6 @@ def answers(plan: Plan) -> list[tuple[str, str]]:
         ("costs", costs),
         ("MFU", f"{', '.join(speeds)}\n({plan.flops_convention})"),
     ]
-
-
-def _answers(plan: Plan) -> Table:
-    grid = Table.grid(padding=(0, 2))
-    grid.add_column(style="bold", no_wrap=True)
-    grid.add_column(overflow="fold")
-    for question, answer in answers(plan):
-        grid.add_row(question, escape(answer))
-    return grid
 
 
 def _fits(plan: Plan) -> str:

@@ -1,8 +1,9 @@
 """What all of the compiler's text output shares: tables, bars, and words for estimates."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from rich import box
+from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -29,6 +30,16 @@ def table(title: str = "", *left: str, right: tuple[str, ...] = ()) -> Table:
     for name in right:
         made.add_column(name, justify="right", no_wrap=True)
     return made
+
+
+def pairs(rows: Iterable[tuple[str, str]]) -> Table:
+    """Names in bold, and beside each what there is to say."""
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="bold", no_wrap=True)
+    grid.add_column(overflow="fold")
+    for name, value in rows:
+        grid.add_row(escape(name), escape(value))
+    return grid
 
 
 def bar(share: float, width: int, style: str = "") -> Text:

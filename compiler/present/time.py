@@ -6,7 +6,7 @@ from rich.table import Table
 from rich.text import Text
 
 from trainwright.compiler.figures import flops, size
-from trainwright.compiler.present.tables import bar, interval, number, percent, seconds, span, table
+from trainwright.compiler.present.tables import bar, interval, number, pairs, percent, seconds, span, table
 from trainwright.spec.plan import Estimate, Goodput, Plan, StepTime
 from trainwright.spec.units import format_seconds
 
@@ -19,7 +19,7 @@ def print_time(plan: Plan, estimate: Estimate, console: Console) -> None:
     console.print(Text("\nTime of a step by kind of work", "bold"))
     console.print(_parts(estimate.step, console.width))
     console.print()
-    console.print(_figures(plan, estimate))
+    console.print(pairs(_figures(plan, estimate)))
 
 
 def _parts(step: StepTime, width: int) -> Table:
@@ -33,24 +33,23 @@ def _parts(step: StepTime, width: int) -> Table:
     return made
 
 
-def _figures(plan: Plan, estimate: Estimate) -> Table:
-    grid = Table.grid(padding=(0, 2))
-    grid.add_column(style="bold", no_wrap=True)
-    grid.add_column(overflow="fold")
-    grid.add_row("tokens/s", number(estimate.tokens_per_s))
+def _figures(plan: Plan, estimate: Estimate) -> list[tuple[str, str]]:
     recomputed = estimate.hardware_flops_per_token / estimate.model_flops_per_token - 1
     again = f", and {recomputed:.0%} more for recomputation" if recomputed else ""
-    grid.add_row("FLOPs", f"{flops(estimate.model_flops_per_token)} a token{again}")
-    grid.add_row("MFU", f"{percent(estimate.mfu)} ({plan.flops_convention})")
     time = interval(seconds, estimate.duration_low_s, estimate.duration_high_s)
-    grid.add_row("takes", span(seconds(estimate.duration_s), time))
     energy = "" if estimate.energy_kwh is None else f", {number(estimate.energy_kwh)} kWh"
-    grid.add_row("GPU-hours", f"{number(estimate.gpu_hours)}{energy}")
+    rows = [
+        ("tokens/s", number(estimate.tokens_per_s)),
+        ("FLOPs", f"{flops(estimate.model_flops_per_token)} a token{again}"),
+        ("MFU", f"{percent(estimate.mfu)} ({plan.flops_convention})"),
+        ("takes", span(seconds(estimate.duration_s), time)),
+        ("GPU-hours", f"{number(estimate.gpu_hours)}{energy}"),
+    ]
     if estimate.cost is not None:
-        grid.add_row("costs", span(number(estimate.cost), interval(number, estimate.cost_low, estimate.cost_high)))
+        rows.append(("costs", span(number(estimate.cost), interval(number, estimate.cost_low, estimate.cost_high))))
     if estimate.goodput is not None:
-        grid.add_row("goodput", goodput(estimate.goodput))
-    return grid
+        rows.append(("goodput", goodput(estimate.goodput)))
+    return rows
 
 
 def goodput(figures: Goodput) -> str:
