@@ -137,25 +137,34 @@ def _parts(step: StepTime, curve: Curve, typical_ms: float) -> Iterator[Figure]:
 
 
 def _memory(facts: RunFacts, estimate: Estimate | None, curve: Curve) -> Iterator[Figure]:
-    rank = max(estimate.memory, key=lambda each: each.allocated_bytes, default=None) if estimate else None
-    kinds = {
-        "memory a rank": ("allocated", rank and rank.allocated_bytes),
-        "in it: parameters": ("parameters", rank and rank.parameters_bytes),
-        "in it: gradients": ("gradients", rank and rank.gradients_bytes),
-        "in it: optimizer": ("optimizer", rank and rank.optimizer_bytes),
-        "in it: the step": ("step", rank and rank.allocated_bytes - _states(rank)),
-    }
-    for name, (kind, planned) in kinds.items():
+    ranks = estimate.memory if estimate else ()
+    planned = _kinds(max(ranks, key=lambda rank: rank.allocated_bytes)) if ranks else {}
+    for name, kind in _MEMORY.items():
         measured_gb = _last(curve, f"memory/{kind}_gb")
         if kind == "allocated" or measured_gb is not None:
-            yield Figure(name, planned, measured_gb * 1e9 if measured_gb is not None else None, quantity.size)
+            yield Figure(name, planned.get(kind), None if measured_gb is None else measured_gb * 1e9, quantity.size)
     if facts.plan.hardware.device == "cpu":
         resident = [value for _, value in curve.values("memory/max_active_gb")]
         yield Figure("resident memory", None, max(resident) * 1e9 if resident else None, quantity.size)
 
 
-def _states(rank: RankMemory) -> int:
-    return rank.parameters_bytes + rank.gradients_bytes + rank.optimizer_bytes
+_MEMORY = {
+    "memory a rank": "allocated",
+    "in it: parameters": "parameters",
+    "in it: gradients": "gradients",
+    "in it: optimizer": "optimizer",
+    "in it: the step": "step",
+}
+
+
+def _kinds(rank: RankMemory) -> dict[str, int]:
+    """The plan's memory by the kinds that runs measure."""
+    states = {
+        "parameters": rank.parameters_bytes,
+        "gradients": rank.gradients_bytes,
+        "optimizer": rank.optimizer_bytes,
+    }
+    return {**states, "allocated": rank.allocated_bytes, "step": rank.allocated_bytes - sum(states.values())}
 
 
 def _median(curve: Curve, key: str) -> float | None:
