@@ -134,3 +134,17 @@ def test_mistakes_are_told_as_ever(spec: str, capsys: pytest.CaptureFixture[str]
     assert code == 3
     assert "TW340" in err
     assert "tensor =" in err
+
+
+def test_where_no_cluster_is_in_time_it_is_said(spec: str, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = told(capsys, spec, "--objective", "gpus", "-s", "budget.deadline=1min", "-s", "cluster.nodes=1")
+    assert (code, out) == (3, "")
+    assert "no cluster of up to 8 nodes" in err
+
+
+@pytest.mark.parametrize("words", [("--top", "3"), ("--all",), ("--objective", "cost")])
+def test_what_belongs_to_the_search_does_nothing_without_it(
+    words: tuple[str, ...], spec: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["plan", spec, *words]) == 2
+    assert "`--search`" in capsys.readouterr().err

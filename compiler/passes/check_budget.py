@@ -8,6 +8,8 @@ from trainwright.compiler.search.enough import Enough, what_is_enough
 from trainwright.spec.diagnostics import Diagnostic, Severity
 from trainwright.spec.units import format_seconds
 
+_LEFT_OPEN = 'see `trainwright plan --search` with `topology = "auto"`'
+
 
 def check_budget(draft: Draft) -> Iterator[Diagnostic]:
     budget = draft.spec.budget
@@ -35,7 +37,7 @@ def _cheaper(draft: Draft, share: float) -> str:
         return "nothing has to change if the estimate holds"
     enough = _what_is_enough(draft, share)
     if enough.layout:
-        return "other layouts of this cluster are cheaper by that much: see `trainwright plan --search`"
+        return f"other layouts of this cluster are cheaper by that much: {_LEFT_OPEN}"
     return f"train on {share:.0%} of the tokens, or see `trainwright plan --search --objective cost`"
 
 
@@ -58,7 +60,7 @@ def _sooner(draft: Draft, share: float) -> str:
         return "nothing has to change if the estimate holds"
     enough = _what_is_enough(draft, share)
     if enough.layout:
-        return "other layouts of this cluster are that fast: see `trainwright plan --search`"
+        return f"other layouts of this cluster are that fast: {_LEFT_OPEN}"
     if enough.nodes is not None:
         return f"`nodes = {enough.nodes}` would do; `trainwright plan --search --objective gpus` looks for fewer"
     return f"train on {share:.0%} of the tokens, or see `trainwright plan --search --objective gpus`"

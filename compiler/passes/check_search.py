@@ -26,7 +26,7 @@ def check_search(draft: Draft) -> Iterator[Diagnostic]:
 def _nothing(draft: Draft, index: int, found: PhaseSearch) -> Diagnostic:
     device = draft.hardware.figures
     if found.smallest is None:
-        message = f"no layout of phase `{found.question.phase}` on {found.question.world_size:,} GPUs is legal"
+        message = f"no layout of phase `{found.question.phase}` on {found.question.world_size:,} ranks is legal"
     else:
         memory = found.smallest.memory
         message = f"none of the {found.legal:,} layouts of phase `{found.question.phase}` fits: the smallest needs "

@@ -44,13 +44,13 @@ def choose(phases: Mapping[int, PhaseSearch], starts: Mapping[int, int | None]) 
                     for cost, other in zip(totals[child], phases[child].best, strict=True)
                 ]
                 if costs:
-                    follow[child] = min(range(len(costs)), key=costs.__getitem__)
+                    follow[child] = _least(costs)
                     total += costs[follow[child]]
             totals[index].append(total)
             taken[index].append(follow)
     choices: dict[int, Choice] = {}
-    waiting = [(root, _least(totals[root]), None) for root in children.get(None, []) if totals[root]]
-    picked: list[tuple[int, int, Candidate | None]] = list(waiting)
+    picked: list[tuple[int, int, Candidate | None]] = []
+    picked += [(root, _least(totals[root]), None) for root in children.get(None, []) if totals[root]]
     while picked:
         index, place, before = picked.pop()
         candidate = phases[index].best[place]

@@ -17,6 +17,8 @@ _TERMS = {
 def why_slower(candidate: Candidate, chosen: Candidate) -> str:
     """The two parts of the step that are longer by most, as shares of the chosen step; what it gains, in brackets."""
     whole = chosen.step.time_s
+    if candidate.step.time_s < whole:  # chosen for all phases together
+        return "not so much faster that changing the layout between phases would pay"
     names = dict.fromkeys([*candidate.step.parts, *chosen.step.parts])
     change = {name: (candidate.step.parts.get(name, 0.0) - chosen.step.parts.get(name, 0.0)) / whole for name in names}
     longer = sorted((name for name in names if change[name] >= _LEAST), key=lambda name: -change[name])[:2]

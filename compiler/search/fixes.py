@@ -48,15 +48,12 @@ class Fix:
 
 def fixes(question: Question, device: HardwareFile) -> tuple[Fix, ...]:
     """At most three, the best first; none if nothing fits."""
-    groups = legal_layouts(_freed(question, everything=True)).groups
-    few = [fix for group in groups for fix in _fitting(question, device, group, range(1, _FEW + 1))]
-    if not few:
-        rest = range(_FEW + 1, len(_KEYS) + 1)
-        many = [fix for group in groups for fix in _fitting(question, device, group, rest)]
-        return tuple(sorted(many, key=lambda fix: fix.rank)[:1])
-    alone = [fix.changes.items() for fix in few if len(fix.changes) == 1]
+    found = _fixes(question, device, range(1, _FEW + 1))
+    if not found:
+        return tuple(_fixes(question, device, range(_FEW + 1, len(_KEYS) + 1))[:1])
+    alone = [fix.changes.items() for fix in found if len(fix.changes) == 1]
     kept: dict[frozenset[str], Fix] = {}
-    for fix in sorted(few, key=lambda fix: fix.rank):
+    for fix in found:
         if len(fix.changes) == 1 or not any(changes <= fix.changes.items() for changes in alone):
             kept.setdefault(frozenset(fix.changes), fix)
     return tuple(kept.values())[:_SHOWN]
@@ -86,8 +83,15 @@ def _limit(device: HardwareFile) -> float:
     return TIGHT * device.memory_bytes
 
 
+def _fixes(question: Question, device: HardwareFile, counts: range) -> list[Fix]:
+    """What fits and changes so many values, the best first."""
+    groups = legal_layouts(_freed(question, everything=True)).groups
+    found = [fix for group in groups for fix in _fitting(question, device, group, counts)]
+    return sorted(found, key=lambda fix: fix.rank)
+
+
 def _fitting(question: Question, device: HardwareFile, group: Group, counts: range) -> Iterator[Fix]:
-    """The layouts of a group that fit and change so many values."""
+    """The layouts of a group that fit and change so many values: the fastest for each set of changes."""
     import numpy as np
 
     if group.zero == 0 and isinstance(question.topology.zero_group, int):
@@ -95,19 +99,22 @@ def _fitting(question: Question, device: HardwareFile, group: Group, counts: ran
     changed = _changed(question, group)
     count = np.sum(list(changed.values()), axis=0)
     rows = np.flatnonzero((count >= counts.start) & (count < counts.stop))
-    rows = rows[peaks_of(question, group.take(rows)) <= _limit(device)]
-    near = group.take(rows)
-    peaks = peaks_of(question, near)
+    peaks = peaks_of(question, group.take(rows))
+    fit = peaks <= _limit(device)
+    rows, peaks = rows[fit], peaks[fit]
     timed = device.peak(question.precision) is not None
-    times = times_of(question, near, device) if timed else peaks
-    for place, row in enumerate(rows):
-        values = msgspec.structs.asdict(group.layout(int(row)))
-        changes = {key: values[key] for key, mask in changed.items() if mask[row]}
+    times = times_of(question, group.take(rows), device) if timed else peaks
+    sizes = [np.where(mask, group.columns.get(key, 0), 0) + mask for key, mask in changed.items()]
+    order = np.argsort(times, kind="stable")
+    _, first = np.unique(np.stack(sizes, axis=1)[rows[order]], axis=0, return_index=True)
+    for place in order[first]:
+        layout = group.layout(int(rows[place]))
+        changes = {key: getattr(layout, key) for key, mask in changed.items() if mask[rows[place]]}
         yield Fix(
             changes=changes,
             peak_bytes=int(peaks[place]),
             step_s=float(times[place]) if timed else None,
-            runnable=not any(key in changes for key in unrunnable_keys(group.layout(int(row)))),
+            runnable=not any(key in changes for key in unrunnable_keys(layout)),
         )
 
 

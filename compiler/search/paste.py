@@ -38,5 +38,5 @@ def to_paste(search: Search) -> str:
         return "\n".join(["[topology]", *(f"{key} = {literal(value)}" for key, value in first.items())])
     lines = []
     for phase, each in values.items():
-        lines += ["[[phases]]", f"name = {literal(phase)}", f"topology = {{ {toml_values(each)} }}", ""]
-    return "\n".join(lines).rstrip()
+        lines += [f"# in the phase `{phase}`", f"topology = {{ {toml_values(each)} }}"]
+    return "\n".join(lines)

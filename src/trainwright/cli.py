@@ -93,9 +93,9 @@ def _parser() -> argparse.ArgumentParser:
     plan.add_argument("-o", "--output", type=Path, metavar="FILE", help="write the plan here")
     plan.add_argument("--detailed-exitcode", action="store_true", help="10 if there is work to do")
     plan.add_argument("--search", action="store_true", help="compare the layouts that the spec could have")
-    plan.add_argument("--objective", choices=("time", "cost", "gpus"), default="time",
-                      help="of --search: the fastest; the cheapest; the fewest nodes by the deadline")  # fmt: skip
-    plan.add_argument("--top", type=int, default=5, metavar="N", help="of --search: how many layouts a phase")
+    plan.add_argument("--objective", choices=("time", "cost", "gpus"),
+                      help="of --search: the fastest (default), the cheapest, the fewest nodes")  # fmt: skip
+    plan.add_argument("--top", type=int, metavar="N", help="of --search: how many layouts a phase (default: 5)")
     plan.add_argument("--all", action="store_true", help="of --search: also layouts that `run` cannot execute yet")
     plan.add_argument("--trace-memory", action="store_true",
                       help="count what the real training step allocates (needs [train], not a GPU)")  # fmt: skip

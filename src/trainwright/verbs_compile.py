@@ -113,6 +113,9 @@ def plan(arguments: argparse.Namespace) -> int:
         from trainwright.verbs_search import plan_search
 
         return plan_search(arguments)
+    if arguments.objective or arguments.top or arguments.all:
+        fail("`--objective`, `--top` and `--all` belong to `--search`")
+        return EXIT_INVALID
     # What shows one plan in depth needs one: `load` asks for `--only`.
     in_depth = arguments.stage or arguments.html or arguments.trace or arguments.trace_memory
     members = [_load(arguments.spec, arguments)] if in_depth else _members(arguments)

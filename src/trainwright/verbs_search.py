@@ -11,6 +11,7 @@ from trainwright.compiler.search.result import ClusterTried
 from trainwright.spec.load import Loaded, load
 from trainwright.verbs_compile import (
     EXIT_FAILED,
+    EXIT_INFEASIBLE,
     EXIT_INVALID,
     console,
     exit_code,
@@ -23,10 +24,10 @@ from trainwright.verbs_compile import (
 
 def plan_search(arguments: argparse.Namespace) -> int:
     """The best layouts were shown, with why the others lose, and the plan that has them was written if asked for."""
-    if arguments.stage or arguments.trace_memory:
-        fail("`--search` compares layouts; `--stage` and `--trace-memory` look into one plan: write it with -o first")
+    if arguments.stage or arguments.trace_memory or arguments.detailed_exitcode:
+        fail("`--search` compares layouts: to look into the plan of one, write it with -o and `plan` or `show` it")
         return EXIT_INVALID
-    request = Request(arguments.objective, arguments.top, arguments.all)
+    request = Request(arguments.objective or "time", arguments.top or Request.top, arguments.all)
     loaded = _load(arguments)
     if request.objective == "gpus" and loaded.spec is not None and loaded.spec.budget.deadline is None:
         fail("the fewest GPUs by when? state `deadline` in `[budget]`")
@@ -35,7 +36,11 @@ def plan_search(arguments: argparse.Namespace) -> int:
     if request.objective == "time":
         compiled = _compile(loaded, arguments, request)
     else:
-        loaded, compiled, tried = _on_best_cluster(loaded, arguments, request)
+        sized, tried = _best_cluster(loaded, arguments, request)
+        if sized is None and tried:
+            fail(f"no cluster of up to {tried[-1].nodes:,} nodes ends within the budget")
+            return EXIT_INFEASIBLE
+        loaded, compiled = sized or (loaded, _compile(loaded, arguments, request))
     tell(compiled.diagnostics, loaded, arguments)
     _show(loaded, compiled, tried, arguments)
     if compiled.plan is not None:
@@ -45,29 +50,31 @@ def plan_search(arguments: argparse.Namespace) -> int:
     return exit_code(compiled.diagnostics)
 
 
-def _on_best_cluster(
+def _best_cluster(
     loaded: Loaded, arguments: argparse.Namespace, request: Request
-) -> tuple[Loaded, Compiled, list[ClusterTried]]:
-    """The spec on the size of cluster that serves the objective; on its own if none does."""
+) -> tuple[tuple[Loaded, Compiled] | None, list[ClusterTried]]:
+    """The spec on the size of cluster that serves the objective; and the sizes looked at, none if it has mistakes."""
     from trainwright.compiler.search.clusters import try_clusters
 
     asked = questions_of(loaded, request)
     if asked is None or loaded.spec is None or asked[1].peak(loaded.spec.run.precision) is None:
-        return loaded, _compile(loaded, arguments, request), []
+        return None, []
     deadline_s = loaded.spec.budget.deadline or float("inf")
     tried = []
     for each in try_clusters(*asked):
         tried.append(each)
         # The quick figure counts no failures: the plan's own decides.
         if request.objective == "gpus" and _in_time(each, deadline_s):
-            sized, compiled = _sized(arguments, request, each.nodes)
-            if compiled.plan is not None:
-                return sized, compiled, tried
-    in_time = [each for each in tried if _in_time(each, deadline_s)]
-    if request.objective == "cost" and in_time:
-        cheapest = min(in_time, key=lambda each: (each.gpu_hours or 0.0, each.nodes))
-        return (*_sized(arguments, request, cheapest.nodes), tried)
-    return loaded, _compile(loaded, arguments, request), tried
+            sized = _sized(arguments, request, each.nodes)
+            if sized[1].plan is not None:
+                return sized, tried
+    if request.objective == "cost":
+        in_time = [each for each in tried if _in_time(each, deadline_s)]
+        for each in sorted(in_time, key=lambda each: (each.gpu_hours or 0.0, each.nodes)):
+            sized = _sized(arguments, request, each.nodes)
+            if sized[1].plan is not None:
+                return sized, tried
+    return None, tried
 
 
 def _in_time(tried: ClusterTried, deadline_s: float) -> bool:

@@ -106,6 +106,7 @@ def test_layouts_of_the_space_compile_to_themselves(tmp_path: Path) -> None:
         stage = compiled.plan.stage("short")
         assert isinstance(stage, PhaseStage)
         assert msgspec.structs.replace(stage.layout, recompute_modules=()) == layout
+        assert any(notice.blocks for notice in compiled.plan.notices) == bool(unrunnable_keys(layout))
 
 
 def test_what_the_runtime_cannot_execute_is_left_out_and_counted() -> None:
