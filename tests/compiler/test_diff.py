@@ -36,7 +36,7 @@ def test_a_longer_phase_costs_time_and_money_and_is_trained_again(tmp_path: Path
     hours = figure(difference, "short", "GPU-hours")
     assert hours.old is not None
     assert hours.new is not None
-    assert hours.new == pytest.approx(2 * hours.old)
+    assert hours.new == pytest.approx(2 * hours.old, rel=0.01)  # one checkpoint at the end in either
     assert figure(difference, "", "GPU-hours to train again").new == pytest.approx(hours.new)
     assert figure(difference, "", "cost to train again").new == pytest.approx(2 * hours.new)
     assert not [each for each in difference.figures if each.stage == "short" and each.name in ("fullest rank", "step")]
