@@ -77,6 +77,7 @@ def context(plan: Plan, verdicts: Sequence[Verdict]) -> dict[str, Any]:
         "closing": closing(verdicts),
         "phases": views,
         "hardware": _hardware(plan.hardware),
+        "timed": any(estimate.step for estimate in plan.estimates),
         "costs": [*(_cost(phase, estimate_of(plan, phase.name)) for phase in phases_of(plan)), *_total(plan)],
     }
 

@@ -179,6 +179,16 @@ def large() -> Plan:
     return replace(plan, estimates=estimates, stages=tuple(own if e.name == "4k" else e for e in plan.stages))
 
 
+def test_one_process_is_not_drawn_on_a_node() -> None:
+    plan = made_plan()
+    single = replace(PIPELINED, tensor=1, pipeline=1, virtual_pipeline=1, data=1, zero_group=1, sequence_parallel=False)
+    own = phase("4k", single, 4096, 1000, None)
+    estimates = (estimate(own, plan.estimates[1].memory, 0.006), plan.estimates[1])
+    stages = tuple(own if each.name == "4k" else each for each in plan.stages)
+    _, parsed = page_of(replace(plan, stages=stages, estimates=estimates))
+    assert len(parsed.with_class("places")) == 1  # of the other phase
+
+
 def test_a_thousand_ranks_stay_light() -> None:
     plan = large()
     text, parsed = page_of(plan)
@@ -206,6 +216,7 @@ def test_without_times_the_page_is_still_there() -> None:
     plan = made_plan()
     _, parsed = page_of(replace(plan, estimates=tuple(replace(each, **nothing) for each in plan.estimates)))
     assert "not known: the fullest rank" in parsed.text
+    assert "No peak of the device is known, so no time and no cost." in parsed.text
     assert not parsed.with_class("gantt")
 
 
