@@ -17,7 +17,7 @@ from msgspec import inspect, structs
 
 from trainwright.spec import matrix, units, when
 from trainwright.spec.expect import described
-from trainwright.spec.spec import Spec
+from trainwright.spec.spec import Spec, TopologyOverride
 
 _HEADER = re.compile(r"(#?\s*)\[\[?([^\]]+)\]\]?")
 _MEANING_COLUMN = 44
@@ -87,7 +87,7 @@ def _blocks(text: str) -> list[_Block]:
 
 def _section(path: tuple[str, ...], annotated: Any, blocks: list[_Block], preset: Any) -> Iterator[_Block]:
     """The blocks of a table with what they lack; a block of comments where none is written."""
-    kind, _ = _bare(annotated)
+    kind, _ = bare(annotated)
     name = ".".join(path)
     own = [block for block in blocks if block.name == name]
     if isinstance(kind, inspect.VarTupleType):
@@ -108,12 +108,12 @@ def _section(path: tuple[str, ...], annotated: Any, blocks: list[_Block], preset
 def _named_tables(path: tuple[str, ...], kind: Any, blocks: list[_Block]) -> Iterator[_Block]:
     """Tables of tables by name: the first gets the keys that it lacks, for all of them."""
     for field in kind.fields:
-        table, _ = _bare(field.type)
+        table, _ = bare(field.type)
         if not _is_named_tables(table):
             continue
         name = ".".join((*path, field.encode_name))
         written = [block for block in blocks if block.name == name or block.name.startswith(f"{name}.")]
-        element, _ = _bare(table.value_type)
+        element, _ = bare(table.value_type)
         if isinstance(element, inspect.StructType) and written:
             written[0] = _completed(written[0], element, {}, set())
         yield from written
@@ -122,7 +122,7 @@ def _named_tables(path: tuple[str, ...], kind: Any, blocks: list[_Block]) -> Ite
 def _elements(name: str, kind: Any, blocks: list[_Block]) -> Iterator[_Block]:
     """The elements of an array of tables: the first of each `kind` gets what it lacks; unseen kinds are examples."""
     fields = {field.encode_name: field for field in kind.fields}
-    choices = [str(value) for value in getattr(_bare(fields["kind"].type)[0], "values", ())] if "kind" in fields else []
+    choices = [str(value) for value in getattr(bare(fields["kind"].type)[0], "values", ())] if "kind" in fields else []
     seen = set()
     for block in blocks:
         choice = str(tomllib.loads("\n".join(block.lines)).get("kind", ""))
@@ -158,11 +158,11 @@ def _lines(kind: Any, given: set[str], preset: Any, *, active: bool, prefix: str
     lines: list[str] = []
     for field in kind.fields:
         key = prefix + field.encode_name
-        inner, extra = _bare(field.type)
+        inner, extra = bare(field.type)
         if key in given or _is_named_tables(inner):
             continue
         value = preset.get(field.encode_name, msgspec.UNSET) if isinstance(preset, dict) else msgspec.UNSET
-        if isinstance(inner, inspect.StructType) and not _is_override(inner):
+        if isinstance(inner, inspect.StructType) and not is_override(inner):
             is_given = value is not msgspec.UNSET or any(name.startswith(f"{key}.") for name in given)
             holds = active and (is_given or not _is_optional_table(field.type))
             values = value if isinstance(value, dict) else _plain(_default(field))
@@ -178,7 +178,7 @@ def _lines(kind: Any, given: set[str], preset: Any, *, active: bool, prefix: str
 
 
 def _line(key: str, value: Any, unit: str | None, field: Any, *, holds: bool) -> str:
-    code = f"{'#' if holds else '# '}{key} = {_toml(value, unit)}"
+    code = f"{'#' if holds else '# '}{key} = {toml_value(value, unit)}"
     takes = described(field.type)
     words = takes.removeprefix("one of ") if takes.startswith("one of") else ""
     choices = f" ({words})" if words and words not in _meaning(field) else ""
@@ -195,7 +195,7 @@ def _dotted(block: _Block, kind: Any) -> tuple[list[str], set[str]]:
         if not equals or line.startswith("#"):
             lines.append(line)
         elif key in tables and isinstance(value := tomllib.loads(line)[key], dict):
-            written = [f"{key}.{name} = {_toml(inner, None)}" for name, inner in value.items()]
+            written = [f"{key}.{name} = {toml_value(inner)}" for name, inner in value.items()]
             lines += [written[0] + line.rpartition("}")[2], *written[1:]]
             given |= {f"{key}.{name}" for name in value}
         else:
@@ -204,7 +204,7 @@ def _dotted(block: _Block, kind: Any) -> tuple[list[str], set[str]]:
     return lines, given
 
 
-def _bare(kind: Any) -> tuple[Any, dict[str, Any]]:
+def bare(kind: Any) -> tuple[Any, dict[str, Any]]:
     """The type without annotations and None, and what the annotations say."""
     extra: dict[str, Any] = {}
     while isinstance(kind, inspect.Metadata | inspect.UnionType):
@@ -217,7 +217,7 @@ def _bare(kind: Any) -> tuple[Any, dict[str, Any]]:
 
 
 def _is_table(kind: Any) -> bool:
-    return isinstance(_bare(kind)[0], inspect.StructType)
+    return isinstance(bare(kind)[0], inspect.StructType)
 
 
 def _is_optional_table(kind: Any) -> bool:
@@ -229,13 +229,13 @@ def _is_optional_table(kind: Any) -> bool:
 def _is_named_tables(kind: Any) -> bool:
     """Whether it is a table of tables, each under a name of the user's."""
     return isinstance(kind, inspect.DictType) and isinstance(
-        _bare(kind.value_type)[0], inspect.StructType | inspect.DictType
+        bare(kind.value_type)[0], inspect.StructType | inspect.DictType
     )
 
 
-def _is_override(kind: Any) -> bool:
+def is_override(kind: Any) -> bool:
     """Whether the table only repeats keys of another one: an example says enough of it."""
-    return all(field.default is None for field in kind.fields)
+    return isinstance(kind, inspect.StructType) and kind.cls is TopologyOverride
 
 
 def _default(field: Any) -> Any:
@@ -271,16 +271,17 @@ def _examples(field: Any) -> list[Any]:
     return examples
 
 
-def _toml(value: Any, unit: str | None) -> str:
+def toml_value(value: Any, unit: str | None = None) -> str:
+    """The value as TOML, a quantity with its unit where that is exact."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str):
         return f'"{value}"'
     if isinstance(value, dict):
-        inner = ", ".join(f"{key} = {_toml(each, None)}" for key, each in value.items())
+        inner = ", ".join(f"{key} = {toml_value(each)}" for key, each in value.items())
         return f"{{ {inner} }}" if inner else "{}"
     if isinstance(value, tuple | list):
-        return f"[{', '.join(_toml(each, None) for each in value)}]"
+        return f"[{', '.join(toml_value(each) for each in value)}]"
     if unit in _FORMATS and value:
         text = _FORMATS[unit](value)
         if not text[-1].isdigit() and units.quantity(text, str(unit)) == value:

@@ -63,9 +63,7 @@ def _quantity(unit: str) -> str:
 def _plural(kind: Any) -> str:
     while isinstance(kind, inspect.Metadata):
         kind = kind.type
-    if isinstance(kind, inspect.StrType):
-        return "strings"
-    return "strings" if isinstance(kind, inspect.LiteralType) else "numbers"
+    return "strings" if isinstance(kind, inspect.StrType | inspect.LiteralType) else "numbers"
 
 
 def found(node: Node) -> str:
@@ -91,6 +89,8 @@ def literal(value: object) -> str:
         return "true" if value else "false"
     if isinstance(value, str):
         return f'"{value}"'
+    if isinstance(value, tuple):
+        return f"[{', '.join(map(literal, value))}]"
     return str(value)
 
 

@@ -7,7 +7,8 @@
 Keys are paths as `-s` has them, values arrays of what stands there in turn. An entry makes every combination of its
 values, the last key's changing fastest; several entries make the members of each, an empty one the spec as it is.
 Members lie on the files and their `[[when]]`, below the environment and the command line: what these set is no longer
-varied. A member is called after its run and the values that tell it from the others.
+varied. A member is called after its run and the values that tell it from the others. `check` and `plan` take all
+members at once; `run` and every other verb take one, which `--only` names: `-s matrix=[]` takes none.
 """
 
 import re

@@ -9,8 +9,9 @@ import msgspec
 from msgspec import inspect
 
 from trainwright.spec import matrix, when
+from trainwright.spec.catalogue import bare, is_override, toml_value
 from trainwright.spec.codes import CODES
-from trainwright.spec.expect import described, literal
+from trainwright.spec.expect import described
 from trainwright.spec.spec import Bytes, BytesPerSecond, Count, Interval, Name, Seconds, Spec, Tokens
 
 _QUANTITIES: tuple[Any, ...] = (Count, Tokens, Bytes, Seconds, BytesPerSecond, Interval, Name)
@@ -58,14 +59,14 @@ def _tables(kind: Any, name: str) -> Iterator[str]:
     inner: list[tuple[str, Any]] = []
     rows = ""
     for field in kind.fields:
-        bare = _bare(field.type)
+        table, _ = bare(field.type)
         path = f"{name}.{field.encode_name}" if name else field.encode_name
-        if isinstance(bare, inspect.StructType):
-            inner.append((path, bare))
-        elif isinstance(bare, inspect.DictType) and isinstance(_bare(bare.value_type), inspect.StructType):
-            inner.append((f"{path}.NAME", _bare(bare.value_type)))
-        elif isinstance(bare, inspect.VarTupleType) and isinstance(bare.item_type, inspect.StructType):
-            inner.append((f"[{path}]", bare.item_type))
+        if isinstance(table, inspect.StructType) and not is_override(table):
+            inner.append((path, table))
+        elif isinstance(table, inspect.DictType) and isinstance(bare(table.value_type)[0], inspect.StructType):
+            inner.append((f"{path}.NAME", bare(table.value_type)[0]))
+        elif isinstance(table, inspect.VarTupleType) and isinstance(table.item_type, inspect.StructType):
+            inner.append((f"[{path}]", table.item_type))
         else:
             takes = _cell(described(field.type))
             rows += f"| `{field.encode_name}` | {takes} | {_default(field)} | {_words(field)} |\n"
@@ -75,23 +76,13 @@ def _tables(kind: Any, name: str) -> Iterator[str]:
         yield from _tables(table, path)
 
 
-def _bare(kind: Any) -> Any:
-    """The type without annotations and without None."""
-    if isinstance(kind, inspect.Metadata):
-        return _bare(kind.type)
-    if isinstance(kind, inspect.UnionType):
-        options = [option for option in kind.types if not isinstance(option, inspect.NoneType)]
-        return _bare(options[0]) if len(options) == 1 else kind
-    return kind
-
-
 def _default(field: Any) -> str:
     if field.required:
         return "required"
     default = field.default
-    if default is msgspec.NODEFAULT or default is None or default in ((), {}):
+    if default is msgspec.NODEFAULT or default is None or default in ((), {}) or isinstance(default, msgspec.Struct):
         return ""
-    return f"`{_cell(literal(list(default) if isinstance(default, tuple) else default))}`"
+    return f"`{_cell(toml_value(default, bare(field.type)[1].get('unit')))}`"
 
 
 def _words(field: Any) -> str:
