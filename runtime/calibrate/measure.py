@@ -123,7 +123,7 @@ def measure(*, quick: bool, say: Callable[[str], None]) -> Measurements:
 
 def hardware_of(found: Measurements) -> HardwareFile:
     """The hardware file of this machine."""
-    known = _shipped_kind()
+    known = _shipped_kind(found.precision)
     best = max(point.rate for point in found.products)
     other = "fp32" if found.precision == "bf16" else "bf16"
     peaks = known.peak_flops if known else Peak(**{found.precision: best, other: found.other_peak.rate})
@@ -223,11 +223,14 @@ def _device_name() -> str:
     return names[0] if names else platform.processor() or platform.machine()
 
 
-def _shipped_kind() -> HardwareFile | None:
-    """What is shipped of this machine's kind of GPU: its family in the name, the memory nearest to this one's."""
+def _shipped_kind(precision: Precision) -> HardwareFile | None:
+    """What is shipped of this machine's kind of GPU: its family in the name, the memory nearest to this one's.
+
+    None too if nothing is known of its speed in this precision.
+    """
     if not torch.cuda.is_available():
         return None
     name, memory = _device_name().lower(), _memory_bytes()
     files = [(stem.split("-")[0], load_hardware(stem)) for stem in known_hardware()]
-    alike = [file for family, file in files if file and file.device == "cuda" and family in name]
+    alike = [file for family, file in files if file and file.peak(precision) is not None and family in name]
     return min(alike, key=lambda file: abs((file.memory_bytes or 0) - memory), default=None)
