@@ -19,7 +19,7 @@ from trainwright.spec import matrix, units, when
 from trainwright.spec.expect import described
 from trainwright.spec.spec import Spec, TopologyOverride
 
-_HEADER = re.compile(r"(#?\s*)\[\[?([^\]]+)\]\]?")
+_HEADER = re.compile(r"\[\[?([^\]]+)\]\]?")
 _MEANING_COLUMN = 44
 _LEGEND = """\
 # Every key there is. A line that begins with `#` and a key says what holds as it is: take the `#` away to change it.
@@ -42,8 +42,8 @@ class _Block:
 
     @property
     def name(self) -> str:
-        match = _HEADER.match(self.header)
-        return match[2].strip() if match else ""
+        match = _HEADER.match(self.header.rpartition("\n")[2])
+        return match[1].strip() if match else ""
 
     @property
     def text(self) -> str:
@@ -70,7 +70,7 @@ def _blocks(text: str) -> list[_Block]:
     """The text cut at its headers; a comment right above a header goes with what is below it."""
     blocks = [_Block("", [])]
     for line in text.splitlines():
-        if _HEADER.match(line) and not line.startswith("#"):
+        if _HEADER.match(line):
             above: list[str] = []
             while blocks[-1].lines and blocks[-1].lines[-1].startswith("#") and blocks[-1].header:
                 above.insert(0, blocks[-1].lines.pop())
