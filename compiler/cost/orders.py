@@ -109,7 +109,7 @@ def _zero_bubble(warmup: int, deferred: int, tail: int, m: int) -> list[Pass]:
 
 
 def _zero_bubble_v(r: int, p: int, m: int) -> list[Pass]:
-    """Appendix of the paper, as PyTorch's ScheduleZBVZeroBubble has it; passes of micro-batches past m fall away."""
+    """Section 6 of the paper, in the order of PyTorch's ScheduleZBVZeroBubble, without micro-batches past m."""
     count = max(2 * p - 1, m)
     done = {(kind, chunk): 0 for kind in ("F", "B", "W") for chunk in (0, 1)}
     passes: list[Pass] = []

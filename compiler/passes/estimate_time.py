@@ -55,12 +55,10 @@ def _timed(draft: Draft, stage: PhaseStage, peak_flops: float) -> Estimate:
     known, ranks = _estimate(draft, stage), stage.layout.world_size
     step = phase_step_time(stage, hardware)
     reliability = _reliability(cluster)
-    kept = goodput(stage, step.time_s, reliability)
+    steps_s = (step.time_s, step.low_s, step.high_s)
+    kept = [goodput(stage, each, reliability) for each in steps_s]
+    durations_s = [stage.steps * each / own.share for each, own in zip(steps_s, kept, strict=True)]
     tokens_per_s = stage.tokens_per_step / step.time_s
-    durations_s = [
-        stage.steps * step_s / goodput(stage, step_s, reliability).share
-        for step_s in (step.time_s, step.low_s, step.high_s)
-    ]
     hours = [duration_s * ranks / 3600 for duration_s in durations_s]
     power, price = hardware.figures.power_watts, hardware.price_per_gpu_hour
     costs = [None if price is None else each * price for each in hours]
@@ -69,7 +67,7 @@ def _timed(draft: Draft, stage: PhaseStage, peak_flops: float) -> Estimate:
         step=step,
         tokens_per_s=tokens_per_s,
         mfu=known.model_flops_per_token * tokens_per_s / (ranks * peak_flops),
-        goodput=kept,
+        goodput=kept[0],
         duration_s=durations_s[0],
         duration_low_s=durations_s[1],
         duration_high_s=durations_s[2],

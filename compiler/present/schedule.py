@@ -15,13 +15,14 @@ def print_schedule(phase: PhaseStage, estimate: Estimate, console: Console) -> N
     if layout.pipeline == 1 or step is None or not step.chunks:
         return
     line = planned_timeline(phase, step)
-    console.print(Text(f"\nPipeline of a step: {layout.schedule}, {line.bubble:.1%} idle", "bold"))
+    title = f"\nPipeline of a step: {layout.schedule}, {line.bubble:.1%} idle"
+    console.print(Text(f"{title}, at most {max(line.in_flight):g} micro-batches kept", "bold"))
     for row in gantt_lines(line, console.width):
         console.print(row, no_wrap=True)
-    _print_what_ifs(phase, step, max(line.in_flight), console)
+    _print_what_ifs(phase, step, console)
 
 
-def _print_what_ifs(phase: PhaseStage, step: StepTime, kept: float, console: Console) -> None:
+def _print_what_ifs(phase: PhaseStage, step: StepTime, console: Console) -> None:
     """What schedules that the runtime does not have would make of the step, if there are such for this layout."""
     others = what_ifs(phase, step)
     if not others:
@@ -32,5 +33,5 @@ def _print_what_ifs(phase: PhaseStage, step: StepTime, kept: float, console: Con
         made.add_row(
             each.schedule, seconds(step.time_s - each.saved_s), change, percent(each.bubble), f"{each.in_flight:g}"
         )
-    made.caption = f"{kept:g} kept as planned; these schedules are not among the runtime's"
+    made.caption = "these schedules are not among the runtime's"
     console.print(made)

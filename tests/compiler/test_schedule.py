@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 from trainwright.compiler.cost import schedule as module
+from trainwright.compiler.cost.case import Case, ModelShape
+from trainwright.compiler.cost.memory import passes_in_flight
 from trainwright.compiler.cost.orders import SCHEDULES, in_flight, order, part_of, warmup
 from trainwright.compiler.cost.schedule import Task, Timeline, timeline
 from trainwright.spec.plan import ChunkTime
@@ -120,6 +122,18 @@ def test_micro_batches_in_flight() -> None:
 def test_no_more_is_in_flight_than_there_is() -> None:
     assert in_flight(order("1f1b", 0, 8, 1, 2)) == 2
     assert in_flight(order("interleaved", 0, 4, 2, 4)) == 8
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+@pytest.mark.parametrize("micro_batches", [8, 12, 32])
+@pytest.mark.parametrize("pipeline", [2, 4])
+def test_the_memory_model_keeps_what_the_order_keeps(schedule: str, micro_batches: int, pipeline: int) -> None:
+    shape = ModelShape(layers=16, hidden_size=64, heads=4, kv_heads=4, head_size=16, ffn_size=128, vocab_size=512)
+    v = chunks_of(schedule)
+    case = Case(shape, 128, pipeline=pipeline, virtual_pipeline=v, micro_batches=micro_batches, schedule=schedule)
+    for rank in range(pipeline):
+        kept = in_flight(order(schedule, rank, pipeline, v, micro_batches)) / v
+        assert passes_in_flight(case, rank) == kept
 
 
 # --- order -----------------------------------------------------------------------------------------------------------
