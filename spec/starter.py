@@ -11,8 +11,7 @@ _SCHEMA = Path(__file__).resolve().parent.parent / "schemas" / "spec.schema.json
 _RUN = """#:schema {schema}
 # {name}: from raw text to an evaluated, exported model.
 # Next: `trainwright check {name}.toml`, then `trainwright plan {name}.toml`, then `trainwright run {name}.toml`.
-# Every other key with its meaning: `trainwright init NAME --preset {preset} --full`; docs/spec.md has the reference.
-
+{more}
 extends = ["preset:{preset}"]  # gives what is not written here; `trainwright show {name}.toml` prints every value
 
 [run]
@@ -21,6 +20,8 @@ name = "{name}"  # names the folder runs/{name}/
 [tokenizer]
 train = {{ algorithm = "bpe", byte_fallback = true, split_digits = true }}  # or: path = "tokenizer.model"
 """
+
+_MORE = "# Every other key with its meaning: `trainwright init NAME --preset {preset} --full`; docs/spec.md is the reference.\n"
 
 _TINY_DATA = """
 [data]
@@ -93,16 +94,15 @@ def starter(name: str, preset: str, *, full: bool = False) -> str:
     """The text of `NAME.toml`, a right spec; with `full`, every other key as a comment. ValueError if unknown."""
     if preset not in known_presets():
         raise ValueError(f"unknown preset `{preset}`; there are {', '.join(known_presets())}")
-    short = _short(name, preset)
     if not full:
-        return short
+        return _short(name, preset, _MORE.format(preset=preset))
     from trainwright.spec.catalogue import with_every_key
 
-    return with_every_key(short, tomllib.loads(preset_text(preset)))
+    return with_every_key(_short(name, preset, ""), tomllib.loads(preset_text(preset)))
 
 
-def _short(name: str, preset: str) -> str:
-    start = _RUN.format(schema=_SCHEMA.as_uri(), name=name, preset=preset)
+def _short(name: str, preset: str, more: str) -> str:
+    start = _RUN.format(schema=_SCHEMA.as_uri(), name=name, preset=preset, more=more)
     if preset == "tiny":
         return start + _TINY_DATA + _END.format(phases='"pretrain"', last="pretrain")
     phases = preset_text(preset).partition("[[phases]]")
@@ -115,4 +115,4 @@ def _short(name: str, preset: str) -> str:
     end = _END.format(phases=", ".join(f'"{phase}"' for phase in names), last=names[-1])
     others = ", ".join(device for device in known_hardware() if device != "h100")
     machine = _LARGE_DATA.format(hardware=others, name=name)
-    return f"{start}{machine}\n{data}{weights}\n\n{written}{end}"
+    return f"{start}{machine}{data}{weights}\n\n{written}{end}"
