@@ -21,7 +21,9 @@ name = "{name}"  # names the folder runs/{name}/
 train = {{ algorithm = "bpe", byte_fallback = true, split_digits = true }}  # or: path = "tokenizer.model"
 """
 
-_MORE = "# Every other key with its meaning: `trainwright init NAME --preset {preset} --full`; docs/spec.md is the reference.\n"
+_MORE = """\
+# Every other key with its meaning: `trainwright init NAME --preset {preset} --full`; docs/spec.md is the reference.
+"""
 
 _TINY_DATA = """
 [data]
