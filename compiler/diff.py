@@ -65,7 +65,8 @@ class Difference:
 def diff_plans(old: Plan, new: Plan, run: Path | None = None) -> Difference:
     """Everything that differs; a stage whose fingerprint differs is stale, and so is all that needs it.
 
-    `run` is the folder of the older plan's run: what was done there for stages that are stale now is counted as lost.
+    `run` is the folder of the older plan's run: what was done there for stages that are stale now is counted as lost,
+    and what the newer plan wants and finds there is not counted as work.
     """
     before = {stage.name: stage for stage in old.stages}
     after = {stage.name: stage for stage in new.stages}
@@ -74,10 +75,12 @@ def diff_plans(old: Plan, new: Plan, run: Path | None = None) -> Difference:
         stages.append(_stage(stage, before.get(stage.name), {each.stage for each in stages if each.state == "stale"}))
     stages += [StageChange(name, "removed", "not in the newer plan", ()) for name in before if name not in after]
     gone = [before[each.stage] for each in stages if each.state in ("stale", "removed")]
+    again = [after[each.stage] for each in stages if each.state in ("stale", "added")]
+    again = [stage for stage in again if run is None or read_result(store_folder(run, stage)) is None]
     return Difference(
         stages=tuple(stages),
         general=tuple(changes(_general(old), _general(new))),
-        figures=tuple(_figures(old, new, {each.stage for each in stages if each.state in ("stale", "added")})),
+        figures=tuple(_figures(old, new, {stage.name for stage in again})),
         lost=tuple(lost for stage in gone if run and (lost := _lost(old, stage, run))),
     )
 

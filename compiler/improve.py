@@ -65,6 +65,13 @@ def measured_phases(plan: Plan, run: Path) -> list[MeasuredPhase]:
     return found
 
 
+def planned_step_s(plan: Plan, stage: PhaseStage, hardware: HardwareFile) -> float:
+    """Seconds of the phase's step on that hardware, between the plan's nodes as they are joined."""
+    figures = hardware.of_rank(plan.hardware.gpus_per_node)
+    links = structs.replace(figures.links, network=plan.hardware.figures.links.network)
+    return step_time(Case.of(stage), parts_of(stage), structs.replace(figures, links=links)).time_s
+
+
 def improve(plan: Plan, phases: Sequence[MeasuredPhase], hardware: HardwareFile) -> Improved:
     """Raises NothingMeasuredError if there are no steps to go by, or no peak to start from."""
     if not phases:
@@ -74,11 +81,7 @@ def improve(plan: Plan, phases: Sequence[MeasuredPhase], hardware: HardwareFile)
         raise NothingMeasuredError(f"`{hardware.name}` has no peak in {precision}: measure it first")
 
     def seconds(stage: PhaseStage, factors: dict[str, float]) -> float:
-        figures = _scaled(hardware, factors).of_rank(plan.hardware.gpus_per_node)
-        figures = structs.replace(
-            figures, links=structs.replace(figures.links, network=plan.hardware.figures.links.network)
-        )
-        return step_time(Case.of(stage), parts_of(stage), figures).time_s
+        return planned_step_s(plan, stage, _scaled(hardware, factors))
 
     none = dict.fromkeys(_CURVES, 1.0)
     factors = dict(none)

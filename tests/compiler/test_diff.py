@@ -63,6 +63,13 @@ def test_work_that_a_change_makes_useless_is_counted(tmp_path: Path) -> None:
     assert "of no use to the newer plan: short: 1 GPU-hours, 2 steps, cost 2" in console.export_text()
 
 
+def test_what_the_run_has_from_an_earlier_plan_is_not_trained_again(tmp_path: Path) -> None:
+    old, new = plan_of(tmp_path, *PRICED), plan_of(tmp_path, *PRICED, "optimizer.weight_decay=0.2")
+    assert (figure(diff_plans(old, new, tmp_path / "run"), "", "GPU-hours to train again").new or 0) > 0
+    execute(new, tmp_path / "run")
+    assert figure(diff_plans(old, new, tmp_path / "run"), "", "GPU-hours to train again").new == 0
+
+
 def test_a_step_that_ran_twice_or_was_cut_short_counts_once_or_not(tmp_path: Path) -> None:
     rows = ['{"step": 1, "perf/step_time_ms": 5}', '{"step": 2, "perf/step_time_ms": 7}', '{"step": 2, "perf/step_ti']
     (tmp_path / METRICS_FILE).write_text('{"step": 2, "perf/step_time_ms": 100}\n' + "\n".join(rows))
