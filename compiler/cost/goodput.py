@@ -49,7 +49,7 @@ def goodput(stage: PhaseStage, step_s: float, cluster: Reliability) -> Goodput:
         save_s = max(save_s, sum(written.values()) / cluster.total_bytes_per_s)
     interval_s = min(_interval_s(stage, step_s), phase_s)
     share = kept_share(interval_s, save_s, between_s, cluster.restart_s)
-    best_s = min(best_interval_s(save_s, between_s), phase_s)
+    best_s = min(max(best_interval_s(save_s, between_s), step_s), phase_s)
     return Goodput(
         share=share,
         failures=phase_s / share / between_s,

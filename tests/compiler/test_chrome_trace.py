@@ -10,7 +10,7 @@ from tests.compiler.support import compile_fragment, write_spec
 
 from trainwright.cli import main
 from trainwright.compiler.chrome_trace import chrome_trace
-from trainwright.spec.plan import Estimate, Plan
+from trainwright.spec.plan import Estimate, Plan, encode
 
 SPEC = (
     '[run]\nname = "base"\nprecision = "bf16"\n'
@@ -100,6 +100,14 @@ def test_plan_writes_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert main(command) == 0
     assert str(file) in capsys.readouterr().out
     assert json.loads(file.read_text())["traceEvents"]
+
+
+def test_show_writes_it_of_a_plan_and_not_of_a_spec(tmp_path: Path, plan: Plan) -> None:
+    file, trace = tmp_path / "plan.json", tmp_path / "plan.trace.json"
+    file.write_bytes(encode(plan))
+    assert main(["show", str(file), "--runs", str(tmp_path / "runs"), "--trace", str(trace)]) == 0
+    assert json.loads(trace.read_text()) == chrome_trace(plan)
+    assert main(["show", str(write_spec(tmp_path, SPEC)), "--trace", str(tmp_path / "other.json")]) == 2
 
 
 def test_without_times_there_is_no_trace(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
