@@ -101,9 +101,10 @@ def timed(folder: Path, nodes: int, rounds: int) -> dict[str, Any]:
     row: dict[str, Any] = {"gpus": 8 * nodes}
     for name, everything in (("runnable", False), ("all", True)):
         row[name] = timed_space(path, questions, device, everything, rounds)
-        said = "{layouts:,} layouts in {warm[best_s]:.2f} s, new process {new_process[best_s]:.2f} s".format(
-            **row[name]
-        )
+        said = f"{row[name]['layouts']:,} layouts"
+        for where in ("warm", "new_process"):
+            taken = row[name][where]
+            said += f", {where.replace('_', ' ')}: {taken['best_s']:.2f} s ({taken['cpu_s']:.2f} s on a core)"
         print(f"{8 * nodes:6,} GPUs, {name:8}: {said}", flush=True)
     return row
 

@@ -312,8 +312,7 @@ def tell(
         print(render.render_json(diagnostics))
     elif form == "github":
         print(render.render_github(diagnostics), end="")
-    elif diagnostics:
-        shown = [d for d in diagnostics if d.severity == "error"] if arguments.quiet else diagnostics
+    elif shown := [d for d in diagnostics if d.severity == "error" or not arguments.quiet]:
         color = sys.stderr.isatty() if arguments.color is None else arguments.color
         print(render.render_text(shown, loaded.sources, color=color), file=sys.stderr)
 
