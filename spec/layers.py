@@ -15,7 +15,8 @@ from trainwright.spec import codes
 from trainwright.spec.auto import spelled_out
 from trainwright.spec.diagnostics import Diagnostic, Label, Origin, Span
 from trainwright.spec.matrix import Member, Setting, combinations, name_members, written
-from trainwright.spec.spec import Cluster
+from trainwright.spec.read import read
+from trainwright.spec.spec import Cluster, Spec
 from trainwright.spec.toml import Document, key_path, parse
 from trainwright.spec.tree import Array, Node, Scalar, Table, nested, walk
 from trainwright.spec.when import Conditional, cluster_of, conditionals
@@ -124,6 +125,9 @@ class _Gatherer:
                 tree = _merged(lower + upper, problems)
         tree.entries.pop("matrix", None)
         complete = self.complete and len(diagnostics) == len(self.diagnostics)
+        for each in (each for layer in self.presets + above for each in layer.conditionals):
+            if cluster and not each.applies(cluster):
+                problems += _mistakes_of_idle(each, tree)
         return Gathered(tree, diagnostics + problems, self.sources, tuple(self.documents), complete)
 
     # --- files and presets -------------------------------------------------------------------------------------------
@@ -277,6 +281,16 @@ def _merged(layers: Sequence[Table], problems: list[Diagnostic]) -> Table:
         tree = _overlay(tree, spelled_out(layer), problems)
     assert isinstance(tree, Table)
     return tree
+
+
+def _mistakes_of_idle(conditional: Conditional, tree: Table) -> list[Diagnostic]:
+    """What would be wrong with its values if it applied, so that it is not first seen on the other cluster."""
+    problems: list[Diagnostic] = []
+    tried = _merged([tree, *conditional.values], problems)
+    found = read(tried, Spec, complete=False).diagnostics
+    nodes = [node for values in conditional.values for _, node in walk(values)]
+    own = {node.span for node in nodes} | {node.key for node in nodes}
+    return [each for each in problems + found if each.span in own]
 
 
 def _overlay(lower: Node, upper: Node, problems: list[Diagnostic]) -> Node:

@@ -120,6 +120,15 @@ def test_a_conditional_may_choose_the_model(tmp_path: Path) -> None:
     assert (spec.model.layers, other.model.layers) == (32, 4)
 
 
+@pytest.mark.parametrize("gpu", ["h100", "cpu"])
+def test_mistakes_are_told_on_whatever_cluster(gpu: str, tmp_path: Path) -> None:
+    path = tmp_path / "spec.toml"
+    text = SPEC.replace("CONDITION", '{ gpu = "h100" }').replace("seed = 2", 'sed = 2, precision = "bf61"')
+    path.write_text(text.replace("{ short = {", "{ long = {"), encoding="utf-8")
+    found = load(path, [f"cluster.gpu={gpu}"]).diagnostics
+    assert [each.code for each in found] == ["TW110", "TW116", "TW107"]
+
+
 def test_nothing_is_missing_that_a_wrong_conditional_may_give(tmp_path: Path) -> None:
     path = tmp_path / "spec.toml"
     path.write_text(
