@@ -116,7 +116,7 @@ def timed_space(
     command = [sys.executable, "-m", "trainwright", "plan", str(path), "--search", "-q"] + ["--all"] * everything
 
     def in_process() -> Search:
-        return search(here, STARTS, device, Request(), opened=False)
+        return search(here, {}, STARTS, device, Request(), opened=False)
 
     return {
         "layouts": sum(found.legal for found in in_process().phases.values()),
@@ -143,7 +143,7 @@ def seconds(work: Callable[[], object], rounds: int) -> dict[str, float]:
 def picked(folder: Path, size: str, nodes: int) -> dict[str, Any]:
     """What is chosen for a model's phases, and why the next ones lose."""
     questions, device = asked_by(spec_of(folder, size, nodes))
-    found = search(questions, STARTS, device, Request(), opened=False)
+    found = search(questions, {}, STARTS, device, Request(), opened=False)
     print(f"\nInternLM2-{size.upper()} on {8 * nodes:,} A800:")
     picks: dict[str, Any] = {}
     for index, phase in found.phases.items():

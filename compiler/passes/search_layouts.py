@@ -4,7 +4,7 @@ from trainwright.compiler.chain import start_of
 from trainwright.compiler.draft import Draft, Pass
 from trainwright.compiler.search.ask import question_of
 from trainwright.compiler.search.question import Request, is_open
-from trainwright.compiler.search.result import Search
+from trainwright.compiler.search.result import Search, shards_of
 
 
 def search_layouts(draft: Draft) -> None:
@@ -16,8 +16,10 @@ def search_layouts(draft: Draft) -> None:
         return
     from trainwright.compiler.search.search import search  # numpy comes with it
 
-    starts = {index: start_of(draft.spec.phases, index) for index in questions}
-    draft.search = search(questions, starts, device, request, draft.opened)
+    topologies = enumerate(draft.open_topologies)
+    pinned = {index: shards_of(topology) for index, topology in topologies if index not in questions}
+    starts = {index: start_of(draft.spec.phases, index) for index in range(len(draft.spec.phases))}
+    draft.search = search(questions, pinned, starts, device, request, draft.opened)
 
 
 def _open_phases(draft: Draft) -> list[int]:

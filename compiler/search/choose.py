@@ -7,11 +7,21 @@ wrote; under other axes the whole state goes through the storage once more:
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from trainwright.compiler.search.question import Question
-from trainwright.compiler.search.result import Candidate, Choice, PhaseSearch
+from trainwright.compiler.search.result import Choice, PhaseSearch, Shards
 
 _STATE_BYTES = {"bf16": 2 + 12, "fp32": 4 + 8}  # weights; master weights and moments
+
+
+@dataclass(frozen=True)
+class _Option:
+    """A layout of a phase, and the time of the phase and of all that start from it."""
+
+    shards: Shards
+    total_s: float
+    follow: dict[int, int]  # phase that starts from it -> place of its option
 
 
 def reshard_s(question: Question) -> float:
@@ -20,49 +30,46 @@ def reshard_s(question: Question) -> float:
     return state_bytes / question.storage_bytes_per_s
 
 
-def choose(phases: Mapping[int, PhaseSearch], starts: Mapping[int, int | None]) -> dict[int, Choice]:
+def choose(
+    phases: Mapping[int, PhaseSearch], pinned: Mapping[int, Shards], starts: Mapping[int, int | None]
+) -> dict[int, Choice]:
     """The layouts with the least time for all phases together; none for a phase that fits in no layout.
 
-    `starts` names the phase that each one starts from. Phases form a tree, so the best of each subtree, given the
-    layout of its root, is found from the leaves up.
+    `pinned` has the phases that were not searched for, `starts` the phase that each one starts from. Phases form a
+    tree, so the best of each subtree, given the layout of its root, is found from the leaves up.
     """
-    children: dict[int | None, list[int]] = {}
-    for index in phases:
-        start = starts[index]
-        known = start is not None and start in phases and phases[start].best
-        children.setdefault(start if known else None, []).append(index)
-    # The time of a phase and all that start from it, for each of its layouts; and the layouts its children then take.
-    totals: dict[int, list[float]] = {}
-    taken: dict[int, list[dict[int, int]]] = {}
-    for index in sorted(phases, reverse=True):
-        totals[index], taken[index] = [], []
-        for candidate in phases[index].best:
-            total, follow = candidate.step.time_s * phases[index].question.steps, {}
-            for child in children.get(index, []):
-                costs = [
-                    cost + _change_s(phases[child].question, candidate, other)
-                    for cost, other in zip(totals[child], phases[child].best, strict=True)
-                ]
-                if costs:
-                    follow[child] = _least(costs)
-                    total += costs[follow[child]]
-            totals[index].append(total)
-            taken[index].append(follow)
+    layouts = {index: [(shards, 0.0)] for index, shards in pinned.items()}
+    for index, found in phases.items():
+        steps = found.question.steps
+        layouts[index] = [(candidate.shards, candidate.step.time_s * steps) for candidate in found.best]
+    change_s = max((reshard_s(found.question) for found in phases.values()), default=0.0)  # all are alike
+    options: dict[int, list[_Option]] = {}
+    for index in sorted(layouts, reverse=True):
+        after = [child for child in options if starts[child] == index and options[child]]
+        options[index] = []
+        for shards, time_s in layouts[index]:
+            follow = {child: _best(options[child], shards, change_s) for child in after}
+            total_s = time_s + sum(_cost(options[child][follow[child]], shards, change_s) for child in after)
+            options[index].append(_Option(shards, total_s, follow))
+    taken: dict[int, int] = {}
     choices: dict[int, Choice] = {}
-    picked: list[tuple[int, int, Candidate | None]] = []
-    picked += [(root, _least(totals[root]), None) for root in children.get(None, []) if totals[root]]
-    while picked:
-        index, place, before = picked.pop()
-        candidate = phases[index].best[place]
-        change_s = _change_s(phases[index].question, before, candidate) if before else 0.0
-        choices[index] = Choice(candidate, change_s)
-        picked += [(child, follow, candidate) for child, follow in taken[index][place].items()]
-    return dict(sorted(choices.items()))
+    for index in sorted(options):
+        start = starts[index]
+        before = options[start][taken[start]] if start in taken else None
+        if not options[index]:
+            continue
+        taken[index] = before.follow[index] if before else _best(options[index], None, change_s)
+        if index in phases:
+            candidate = phases[index].best[taken[index]]
+            changed = before is not None and before.shards != candidate.shards
+            choices[index] = Choice(candidate, change_s if changed else 0.0)
+    return choices
 
 
-def _least(totals: list[float]) -> int:
-    return min(range(len(totals)), key=totals.__getitem__)
+def _best(options: list[_Option], before: Shards | None, change_s: float) -> int:
+    costs = [_cost(option, before, change_s) for option in options]
+    return min(range(len(costs)), key=costs.__getitem__)
 
 
-def _change_s(question: Question, before: Candidate, after: Candidate) -> float:
-    return 0.0 if before.shards == after.shards else reshard_s(question)
+def _cost(option: _Option, before: Shards | None, change_s: float) -> float:
+    return option.total_s + (0.0 if before in (None, option.shards) else change_s)

@@ -4,6 +4,14 @@ from dataclasses import dataclass
 
 from trainwright.compiler.search.question import Question, Request
 from trainwright.spec.plan import Layout, RankMemory, StepTime
+from trainwright.spec.spec import Topology
+
+Shards = tuple[int, ...]  # what decides which parameters a rank holds
+
+
+def shards_of(layout: Layout | Topology) -> Shards:
+    """The sizes of a layout, or of a topology that states them."""
+    return tuple(getattr(layout, key) for key in ("tensor", "pipeline", "virtual_pipeline", "context"))
 
 
 @dataclass(frozen=True)
@@ -20,9 +28,8 @@ class Candidate:
         return self.layout.tensor, self.layout.pipeline, self.layout.context
 
     @property
-    def shards(self) -> tuple[int, ...]:
-        """What decides which parameters a rank holds."""
-        return *self.family, self.layout.virtual_pipeline
+    def shards(self) -> Shards:
+        return shards_of(self.layout)
 
 
 @dataclass(frozen=True)

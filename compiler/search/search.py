@@ -1,4 +1,4 @@
-"""The search over layouts of all phases on one cluster, or over the sizes of the cluster too."""
+"""The search over layouts of all phases on one cluster."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -6,20 +6,21 @@ from dataclasses import replace
 from trainwright.compiler.search.choose import choose
 from trainwright.compiler.search.phase import search_phase
 from trainwright.compiler.search.question import Question, Request
-from trainwright.compiler.search.result import PhaseSearch, Search
+from trainwright.compiler.search.result import PhaseSearch, Search, Shards
 from trainwright.spec.device import HardwareFile
 
 
 def search(
     questions: Mapping[int, Question],
+    pinned: Mapping[int, Shards],
     starts: Mapping[int, int | None],
     device: HardwareFile,
     request: Request,
     opened: bool,
 ) -> Search:
-    """The layouts of those phases, by index; `starts` names the phase that each one starts from."""
+    """The layouts of those phases, by index; `pinned` has all others, `starts` the phase that each one starts from."""
     phases = _search_phases(questions, device)
-    return Search(request=request, opened=opened, phases=phases, choices=choose(phases, starts))
+    return Search(request=request, opened=opened, phases=phases, choices=choose(phases, pinned, starts))
 
 
 def _search_phases(questions: Mapping[int, Question], device: HardwareFile) -> dict[int, PhaseSearch]:
