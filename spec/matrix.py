@@ -8,7 +8,8 @@ Keys are paths as `-s` has them, values arrays of what stands there in turn. An 
 values, the last key's changing fastest; several entries make the members of each, an empty one the spec as it is.
 Members lie on the files and their `[[when]]`, below the environment and the command line: what these set is no longer
 varied. A member is called after its run and the values that tell it from the others. `check` and `plan` take all
-members at once; `run` and every other verb take one, which `--only` names: `-s matrix=[]` takes none.
+members at once (`plan -o FOLDER` writes a plan of each, `plan --json` a list); `run` and every other verb take one,
+which `--only` names by its name, its end or its index. `-s matrix=[]` leaves the sweep out.
 """
 
 import re

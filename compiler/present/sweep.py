@@ -18,6 +18,8 @@ from trainwright.spec.diagnostics import Diagnostic
 from trainwright.spec.matrix import Member
 from trainwright.spec.plan import Estimate, Plan
 
+_YES, _NO, _WRONG = "[green]yes[/]", "[bold red]no[/]", "[bold red]wrong[/]"
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -39,7 +41,7 @@ def present_sweep(outcomes: Sequence[Outcome], console: Console) -> None:
     """A row for each member, why those that do not fit do not, and which is the fastest and the cheapest."""
     made = table("", "", "member", "fits", right=("fullest rank", "card", "step", "MFU", "time", "cost"))
     for outcome in outcomes:
-        cells = _cells(outcome.plan) if outcome.plan else ["no" if outcome.obstacles else "wrong", *[UNKNOWN] * 6]
+        cells = _cells(outcome.plan) if outcome.plan else [_NO if outcome.obstacles else _WRONG, *[UNKNOWN] * 6]
         made.add_row(str(outcome.member.index), outcome.member.label, *cells)
     console.print(made)
     planned = [outcome.plan for outcome in outcomes if outcome.plan]
@@ -78,7 +80,7 @@ def sweep_to_json(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
 def _cells(plan: Plan) -> list[str]:
     full, whole, longest = fullest(plan), totals(plan), _longest(plan)
     return [
-        UNKNOWN if full.share is None else "yes",
+        UNKNOWN if full.share is None else _YES,
         size(full.memory.total_bytes),
         percent(full.share),
         seconds(longest.step_time_s),
