@@ -10,10 +10,13 @@ from trainwright.spec.auto import AUTO_KEYS
 from trainwright.spec.device import HardwareFile
 from trainwright.spec.spec import Topology
 
+# More nodes can save more than their number, as where they make recomputation needless, but hardly more than this.
+_BEST_GAIN = 0.6
+
 
 @dataclass(frozen=True)
 class Enough:
-    """The cheaper of the two is looked for first."""
+    """The first that is found: a layout costs nothing."""
 
     layout: bool  # other layouts on the same cluster
     nodes: int | None = None  # the layouts as written, on so many; None: not found
@@ -33,7 +36,7 @@ def what_is_enough(
     if best_s is not None and best_s <= wanted_s:
         return Enough(layout=True)
     for size in cluster_sizes(nodes):
-        if size > nodes:
+        if size > nodes and size * share >= _BEST_GAIN * nodes:
             duration_s = on_nodes(questions, device, size).duration_s
             if duration_s is not None and duration_s <= wanted_s:
                 return Enough(layout=False, nodes=size)
