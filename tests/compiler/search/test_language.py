@@ -1,8 +1,10 @@
 """How "auto" is written, and what the compiler makes of it."""
 
+import tomllib
 from pathlib import Path
 
 import pytest
+from jsonschema import Draft202012Validator
 from tests.compiler.support import compile_fragment, write_spec
 
 from trainwright.compiler.pipeline import compile_spec
@@ -10,6 +12,8 @@ from trainwright.compiler.search.question import Request
 from trainwright.spec.auto import AUTO_KEYS
 from trainwright.spec.load import load
 from trainwright.spec.plan import Layout, PhaseStage, Plan
+from trainwright.spec.schema import published_schema
+from trainwright.spec.show import show_spec
 from trainwright.spec.spec import Topology
 
 CLUSTER = '[run]\nname = "base"\n[cluster]\ngpu = "a100-80gb"\ngpus_per_node = 4\n'
@@ -129,3 +133,17 @@ def test_mistakes_elsewhere_are_told_beside_an_open_layout(tmp_path: Path) -> No
     fragment = 'topology = "auto"\n[cluster]\ngpu = "h10"\n[export]\nof = ["nothing"]\n'
     _, compiled = compile_fragment(tmp_path, fragment)
     assert sorted(each.code for each in compiled.diagnostics) == ["TW233", "TW320"]
+
+
+def test_editors_know_the_word() -> None:
+    schema = Draft202012Validator(published_schema("spec"))
+    for text in ('topology = "auto"', PHASES + 'topology = "auto"', '[topology]\nzero_group = "auto"'):
+        assert list(schema.iter_errors(tomllib.loads(text))) == []
+    assert list(schema.iter_errors(tomllib.loads('topology = "best"'))) != []
+
+
+def test_what_is_shown_reads_as_the_same_spec(tmp_path: Path) -> None:
+    loaded = load(write_spec(tmp_path, 'topology = "auto"\n' + PHASES + "topology = { tensor = 2 }\n"))
+    shown = tmp_path / "shown.toml"
+    shown.write_text(show_spec(loaded))
+    assert load(shown).spec == loaded.spec
