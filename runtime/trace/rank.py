@@ -22,7 +22,7 @@ from trainwright.runtime.trace.fake_world import flash_backward_scratch_bytes
 from trainwright.runtime.train.model import build_model
 from trainwright.runtime.train.optimizer import build_optimizer, set_learning_rate, wrap
 from trainwright.runtime.train.step import MicroBatch, train_step
-from trainwright.spec.plan import Layout, PhaseStage
+from trainwright.spec.plan import PhaseStage
 
 # What the storages made by a module are once the backward pass will need them. Other modules: what their parent's are.
 _SAVED = {
@@ -38,13 +38,6 @@ _SCRATCH = {
         lambda gradient, query, key, *_: flash_backward_scratch_bytes(query, key)
     )
 }
-
-
-def passes(layout: Layout, pipeline_rank: int) -> int:
-    """Micro-batches that reach the peak: those in flight at once and one more."""
-    if layout.virtual_pipeline > 1:
-        return min(layout.micro_batches, 2 * layout.pipeline)
-    return min(layout.micro_batches, layout.pipeline - pipeline_rank + 1)
 
 
 def trace_step(stage: PhaseStage, *, micro_batches: int, seed: int | None = None) -> Allocations:

@@ -24,6 +24,13 @@ def fullest_ranks(layout: Layout) -> list[int]:
     return list(range(0, layout.world_size, layout.world_size // layout.pipeline))
 
 
+def passes(layout: Layout, pipeline_rank: int) -> int:
+    """Micro-batches that reach the peak: those in flight at once and one more."""
+    if layout.virtual_pipeline > 1:
+        return min(layout.micro_batches, 2 * layout.pipeline)
+    return min(layout.micro_batches, layout.pipeline - pipeline_rank + 1)
+
+
 def trace(jobs: Iterable[TraceJob]) -> Iterator[TracedRank]:
     """What each job's rank allocates, in the order of the jobs. Raises TraceError."""
     missing = [name for name in ("torch", "megatron.core") if not _installed(name)]

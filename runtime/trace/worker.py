@@ -10,6 +10,7 @@ import time
 import msgspec
 
 from trainwright.runtime import host
+from trainwright.runtime.trace.trace import passes
 from trainwright.spec.plan import RankMemory
 from trainwright.spec.traced import TracedRank, TraceJob
 
@@ -19,7 +20,7 @@ _STATES = ("parameters", "gradients", "optimizer", "logits", "communication", "t
 def trace(job: TraceJob) -> TracedRank:
     """The rank's step runs, and no memory is taken. Raises UnsupportedLayoutError."""
     from trainwright.runtime.trace.fake_world import fake_world
-    from trainwright.runtime.trace.rank import passes, trace_step
+    from trainwright.runtime.trace.rank import trace_step
 
     began = time.perf_counter()
     layout = job.stage.layout
