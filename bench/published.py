@@ -55,6 +55,8 @@ FRAMEWORKS = (
     ("InternEvo", "internevo"),
     ("torchtitan", "torchtitan"),
     ("MaxText", "maxtext"),
+    ("fms-fsdp", "torchtitan"),  # compiled FSDP as well
+    ("IBM", "torchtitan"),
     ("NeMo AutoModel", "torchtitan"),  # FSDP2 as well
     ("lit-gpt", "llm-foundry"),  # eager FSDP as well
     ("nanotron", "nanotron"),
@@ -72,7 +74,7 @@ _MEGATRON_GPT = ("Megatron-LM CI golden", "Vocabulary Parallelism")
 _VOCABULARY_WAITS = {"Vocab-1": 2, "Vocab-2": 1}
 _TIED = ("MosaicML", "vTrain", "BigScience", "Korthikanti", "SC21", "Jan-2021", "GPT-3 example", "weak scaling")
 _MIXTURES = re.compile(r"moe|mixtral|deepseek|grok|qwen3-\d+b-a|gpt-oss|kimi|nemotron_3|nemotron v3|moon", re.I)
-_PRECISIONS = {"": "bf16", "bf16": "bf16", "fp16": "fp16", "fp32": "fp32"}
+_PRECISIONS = {"bf16": "bf16", "fp16": "fp16", "fp32": "fp32"}
 
 # Bytes per parameter that DeepSpeed's ZeRO-1 moves as it takes up the gradients of a micro-batch. Fitted to the BLOOM
 # prequel, whose layouts differ by parameters times micro-batches.
@@ -162,20 +164,22 @@ def _row(values: dict[str, str]) -> Row:
 
 
 def _number(values: dict[str, str], name: str) -> float | None:
+    """A positive number, None if there is none."""
     try:
-        return float(values.get(name, "") or "nan") if values.get(name) else None
+        number = float(values.get(name) or "nan")
     except ValueError:
         return None
+    return number if 0 < number < float("inf") else None
 
 
 def _whole(values: dict[str, str], name: str) -> int | None:
     number = _number(values, name)
-    return None if number is None else int(number)
+    return None if number is None or number < 1 else int(number)
 
 
 def _needed(values: dict[str, str], name: str) -> int:
     number = _whole(values, name)
-    if not number or number < 1:
+    if number is None:
         raise _Unusable(f"`{name}` is not stated")
     return number
 
@@ -199,6 +203,8 @@ def _case(values: dict[str, str], assumed: list[str]) -> Case:
     tensor, pipeline, context = (
         _needed(values, axis) if axis != "cp" else _whole(values, axis) or 1 for axis in ("tp", "pp", "cp")
     )
+    if pipeline > model.layers:
+        raise _Unusable("more pipeline ranks than layers")
     if gpus % (tensor * pipeline * context):
         raise _Unusable("the layout does not fill its GPUs")
     data = gpus // (tensor * pipeline * context)
@@ -219,7 +225,9 @@ def _case(values: dict[str, str], assumed: list[str]) -> Case:
     return Case(
         model=model,
         sequence_length=_needed(values, "seq_len"),
-        precision="fp8" if "fp8" in precision else _PRECISIONS.get(precision, "bf16"),  # type: ignore[arg-type]
+        precision="fp8"
+        if "fp8" in precision
+        else _PRECISIONS.get(precision, "fp16" if values["gpu_type"].startswith("V100") else "bf16"),  # type: ignore[arg-type]
         tensor=tensor,
         pipeline=pipeline,
         virtual_pipeline=chunks,

@@ -169,7 +169,9 @@ def _span(case: Case, chunks: tuple[ChunkTime, ...], transfer_s: float, overlapp
     most = max(2, _SIMULATED // (2 * p * p * v)) * p  # whole groups of p, at least two
     if usable and m <= most:
         line = timeline(chunks, m, case.schedule, transfer_s, overlapped=overlapped)
-        return line.span_s, line.exposed_s
+        # These end as staggered as they begin, and step without waiting for each other (2401.10241, section 4).
+        staggered = case.schedule in ("zb-2p", "zb-v")
+        return line.longest_rank_s if staggered else line.span_s, line.exposed_s
     if usable and most * p * v <= 2 * _SIMULATED:
         long, short = (
             timeline(chunks, count, case.schedule, transfer_s, overlapped=overlapped) for count in (most, most - p)
