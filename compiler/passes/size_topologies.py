@@ -12,14 +12,14 @@ def size_topologies(draft: Draft) -> None:
 
 def _sized(draft: Draft, index: int) -> SizedTopology:
     values = msgspec.structs.asdict(draft.open_topologies[index])
+    left_open = [key for key in AUTO_KEYS if values[key] == "auto"]
     if draft.search is not None and index in draft.search.choices:
         layout = draft.search.choices[index].candidate.layout
-        chosen = {key: getattr(layout, key) for key in AUTO_KEYS if values[key] == "auto"}
-        values |= chosen
-        if layout.zero == 0:  # there is no group then; the layout says 1
-            values["zero_group"] = None
-        if layout.tensor == 1 and "sequence_parallel" in chosen:
+        values |= {key: getattr(layout, key) for key in left_open}
+        if layout.tensor == 1 and "sequence_parallel" in left_open:
             values["sequence_parallel"] = "auto"
+    if values["zero"] == 0 and "zero_group" in left_open:  # there is no group then
+        values["zero_group"] = None
     return SizedTopology(**values)
 
 

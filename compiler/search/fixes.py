@@ -15,7 +15,7 @@ from trainwright.compiler.batching import choose_micro_batch
 from trainwright.compiler.capacity import TIGHT
 from trainwright.compiler.search.price import peaks_of, times_of
 from trainwright.compiler.search.question import Question, is_open
-from trainwright.compiler.search.space import Group, legal_layouts, unrunnable_keys
+from trainwright.compiler.search.space import Group, legal_layouts
 from trainwright.spec.auto import AUTO_KEYS
 from trainwright.spec.device import HardwareFile
 from trainwright.spec.plan import Layout
@@ -73,7 +73,7 @@ def step_s(question: Question, layout: Layout, device: HardwareFile) -> float | 
 
 
 def _freed(question: Question, everything: bool) -> Question:
-    free = msgspec.structs.replace(question.topology, **dict.fromkeys(_KEYS, "auto"), schedule="auto")
+    free = msgspec.structs.replace(question.topology, **dict.fromkeys(_KEYS, "auto"))
     return replace(question, topology=free, everything=everything)
 
 
@@ -98,12 +98,13 @@ def _fitting(question: Question, device: HardwareFile, group: Group, counts: ran
         return  # the group would have to be taken out, which no line can say
     changed = _changed(question, group)
     count = np.sum(list(changed.values()), axis=0)
-    rows = np.flatnonzero((count >= counts.start) & (count < counts.stop))
+    rows = np.flatnonzero((count >= counts.start) & (count < counts.stop) & _reachable(question, group))
     peaks = peaks_of(question, group.take(rows))
     fit = peaks <= _limit(device)
     rows, peaks = rows[fit], peaks[fit]
     timed = device.peak(question.precision) is not None
     times = times_of(question, group.take(rows), device) if timed else peaks
+    unrunnable = group.unrunnable
     sizes = [np.where(mask, group.columns.get(key, 0), 0) + mask for key, mask in changed.items()]
     order = np.argsort(times, kind="stable")
     _, first = np.unique(np.stack(sizes, axis=1)[rows[order]], axis=0, return_index=True)
@@ -114,8 +115,20 @@ def _fitting(question: Question, device: HardwareFile, group: Group, counts: ran
             changes=changes,
             peak_bytes=int(peaks[place]),
             step_s=float(times[place]) if timed else None,
-            runnable=not any(key in changes for key in unrunnable_keys(layout)),
+            runnable=not any(key in changes and mask[rows[place]] for key, mask in unrunnable.items()),
         )
+
+
+def _reachable(question: Question, group: Group) -> "Mask":
+    """Where the search would find what the written values leave to it: it keeps to what can be executed."""
+    import numpy as np
+
+    reachable = np.ones(len(group), dtype=bool)
+    if is_open(question.topology) and not question.everything:
+        for key, mask in group.unrunnable.items():
+            if getattr(question.topology, key) == "auto":
+                reachable &= ~mask
+    return reachable
 
 
 def _changed(question: Question, group: Group) -> "dict[str, Mask]":

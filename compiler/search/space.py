@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 RECOMPUTE = ("none", "selective", "full")
 ZERO = (1, 0, 2, 3)  # the default first: where nothing can be shared, all are one
 _MESH = ("tensor", "pipeline", "virtual_pipeline", "context", "data", "micro_batch", "micro_batches")
-# What the runtime executes of keys of which the language knows more.
+# What the runtime executes of keys of which the language knows more; of `zero_group`, the whole data axis.
 _RUNNABLE: dict[str, Sequence[int]] = {"context": (1,), "zero": (0, 1)}
 
 
@@ -45,6 +45,18 @@ class Group:
 
         columns = {key: np.array([getattr(layout, key)], dtype=np.int64) for key in (*_MESH, "zero_group")}
         return cls(layout.sequence_parallel, layout.zero, layout.recompute, layout.schedule, columns)
+
+    @property
+    def unrunnable(self) -> "dict[str, NDArray[np.bool_]]":
+        """For each key of which the language knows more than the runtime executes, the rows that ask for more."""
+        import numpy as np
+
+        everywhere = np.ones(len(self), dtype=bool)
+        return {
+            "context": self.columns["context"] > 1,
+            "zero": everywhere & (self.zero > 1),
+            "zero_group": everywhere & (self.zero > 0) & (self.columns["zero_group"] != self.columns["data"]),
+        }
 
     @property
     def families(self) -> "Column":
@@ -72,12 +84,6 @@ class Space:
 
     def __len__(self) -> int:
         return sum(len(group) for group in self.groups)
-
-
-def unrunnable_keys(layout: Layout) -> list[str]:
-    """Those of the searched keys whose values the runtime cannot execute yet."""
-    keys = [key for key, values in _RUNNABLE.items() if getattr(layout, key) not in values]
-    return keys + ["zero_group"] * (layout.zero > 0 and layout.zero_group != layout.data)
 
 
 def legal_layouts(question: Question) -> Space:

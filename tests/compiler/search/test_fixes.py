@@ -77,3 +77,23 @@ def test_a_free_value_is_no_change(tmp_path: Path, key: str) -> None:
     assert not [
         change for change in changes_of(tmp_path, f'topology.{key}="auto"', "topology.pipeline=1") if key in change
     ]
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        {"context": "auto", "data": 2, "recompute": "full"},
+        {"zero": 2, "zero_group": "auto", "micro_batch": 1},
+        {"virtual_pipeline": 1, "schedule": "1f1b", "pipeline": "auto", "tensor": 1},
+        {"tensor": 2, "zero": 1, "recompute": "none"},
+    ],
+    ids=str,
+)
+def test_a_fix_reckons_with_what_the_search_leaves_out(tmp_path: Path, written: dict[str, object]) -> None:
+    sets = [f"topology.{key}={msgspec.json.encode(value).decode()}" for key, value in written.items()]
+    changes = changes_of(tmp_path, *sets)
+    assert changes
+    for change in changes:
+        values = [f"topology.{key}={msgspec.json.encode(value).decode()}" for key, value in change.items()]
+        _, fixed = compile_fragment(tmp_path, TOO_LARGE, *sets, *values)
+        assert fixed.diagnostics == []

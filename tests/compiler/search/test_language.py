@@ -97,6 +97,13 @@ def test_what_has_a_rule_of_its_own_needs_no_search(tmp_path: Path, key: str) ->
     assert compiled.search is None
 
 
+def test_a_group_of_no_sharding_is_nothing_to_search_for(tmp_path: Path) -> None:
+    _, compiled = compile_fragment(tmp_path, CLUSTER + '[topology]\nzero = 0\nzero_group = "auto"\n')
+    assert compiled.diagnostics == []
+    assert compiled.search is None
+    assert layout(compiled.plan).zero_group == 1
+
+
 def test_only_the_phases_that_leave_something_open_are_searched(tmp_path: Path) -> None:
     _, compiled = compile_fragment(tmp_path, CLUSTER + PHASES + 'topology = { recompute = "auto" }\n')
     assert compiled.search is not None
