@@ -33,6 +33,8 @@ def run_workers(plan: Plan, plan_file: Path, stage: str, run_folder: Path, proce
     os.environ["PYTHONSAFEPATH"] = "1"
     if plan.hardware.device == "cpu":
         os.environ["OMP_NUM_THREADS"] = str(max(1, len(os.sched_getaffinity(0)) // processes))
+        # The profiler of a step's memory warns of blocks that are older than itself: it counts what is new.
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     config = LaunchConfig(
         min_nodes=1,
         max_nodes=1,
