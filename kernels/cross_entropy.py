@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, distributed
 from torch.autograd.function import once_differentiable
 
-# Rows are worked on in pieces of this size: on a CPU they are finished while they lie in the cache; elsewhere they fill
-# the device, and no temporary is of the size of all logits.
-_CPU_PIECE_BYTES, _DEVICE_PIECE_BYTES = 1 << 21, 1 << 27
+# Rows are worked on in pieces. On a CPU a piece is finished while it lies in the cache. Elsewhere it fills the device,
+# and is a small part of all logits, so that no temporary is large.
+_CPU_PIECE_BYTES, _DEVICE_PIECE_BYTES, _DEVICE_PIECES = 1 << 21, 1 << 27, 8
 
 
 def cross_entropy(logits_NV: Tensor, labels_N: Tensor, group: distributed.ProcessGroup | None = None) -> Tensor:
@@ -71,5 +71,10 @@ class _CrossEntropy(torch.autograd.Function):
 
 def _rows(logits_NV: Tensor) -> int:
     """Rows of a piece."""
-    piece_bytes = _CPU_PIECE_BYTES if logits_NV.is_cpu else _DEVICE_PIECE_BYTES
+    device_bytes = min(_DEVICE_PIECE_BYTES, logits_NV.nbytes // _DEVICE_PIECES)
+    piece_bytes = _CPU_PIECE_BYTES if _by_cache(logits_NV) else device_bytes
     return max(1, piece_bytes // (logits_NV.element_size() * logits_NV.shape[1]))
+
+
+def _by_cache(logits_NV: Tensor) -> bool:
+    return logits_NV.is_cpu

@@ -45,7 +45,7 @@ class MemoryProfile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     head_input: Annotated[float, Meta(description="Copies of h: input and output of the last norm.")] = 2
     logits: Annotated[float, Meta(description="Copies of V at the moment of the loss.")] = 1
     wide_logits: Annotated[float, Meta(description="fp32 copies of V then, the logits of an fp32 run too.")]
-    loss_piece_bytes: Annotated[float, Meta(description="Of the temporary of a loss computed in pieces.")] = 0
+    loss_piece_bytes: Annotated[float, Meta(description="One piece of a loss computed in pieces, at least 8.")] = 0
     # Alive for a moment.
     weight_gradient: Annotated[float, Meta(description="Copies of a layer's weight: gradient before it is added.")] = 1
     table_gradient: Annotated[float, Meta(description="The same of the embedding and of the head.")] = 1

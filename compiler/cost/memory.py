@@ -322,7 +322,7 @@ def _logits(case: Case, part: Part, profile: MemoryProfile) -> Number:
     per_logit = profile.logits * element + 4 * (wide - (wide > 0) * (element == 4))
     waiting = (4 * minimum(1, wide) or element) * (_losses(case) - 1)
     logits = case.local_tokens * case.model.vocab_size / case.tensor * part.head
-    return (per_logit + waiting) * logits + minimum(profile.loss_piece_bytes, 4 * logits)
+    return (per_logit + waiting) * logits + minimum(profile.loss_piece_bytes, 4 * logits / 8)
 
 
 def _head_backward(case: Case, part: Part, profile: MemoryProfile) -> tuple[Number, Number]:

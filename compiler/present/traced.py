@@ -19,11 +19,12 @@ def present_traced(estimate: Estimate, traced: Sequence[TracedRank], console: Co
     made = table(f"\nMemory of {estimate.stage}", "kind", right=("planned", "traced", "difference"))
     for rank in traced:
         _add_rank(made, rank, _comparison(estimate, rank))
-    micro_batches = max(rank.micro_batches for rank in traced)
+    count = max(rank.micro_batches for rank in traced)
+    step = f"the runtime's own step of {count} micro-batch{'es' if count > 1 else ''}, as many as reach the peak"
+    operators = sum(rank.operators for rank in traced)
     made.caption = (
         "What torch's allocator hands out, at each one's peak. Differences are shares of the rank's traced total.\n"
-        f"Traced: the runtime's own step of {micro_batches} micro-batches, as many as reach the peak, each sequence "
-        f"one document; {sum(rank.operators for rank in traced):,} operators."
+        f"Traced: {step}, each sequence one document; {operators:,} operators."
     )
     console.print(made)
     for rank in traced:

@@ -47,7 +47,7 @@ def fake_world(layout: Layout, rank: int, *, on_gpu: bool) -> Iterator[None]:
     megatron_random._get_all_rng_states = lambda: ()
     megatron_random._set_all_rng_states = lambda: None
     if on_gpu:
-        cross_entropy._CPU_PIECE_BYTES = cross_entropy._DEVICE_PIECE_BYTES
+        cross_entropy._by_cache = lambda logits_NV: False
         functional.scaled_dot_product_attention = _gpu_attention  # type: ignore[assignment]
         torch.log_softmax = _gpu_log_softmax  # type: ignore[assignment]
     with _NoValues(allow_non_fake_inputs=True):
