@@ -374,8 +374,9 @@ def _parts(values: dict[str, str], case: Case) -> tuple[Part, ...]:
             # Of equal ranks the latest: the table's memory, which the first rank decides, does not change.
             layers[min(range(ranks), key=lambda rank: (loads[rank], -rank))] += 1
         return tuple(Part(rank, count, rank == 0, rank == ranks - 1) for rank, count in enumerate(layers))
-    if case.framework == "megatron" and case.model.layers % ranks and (case.model.layers + 2) % ranks == 0:
-        # NeMo's account_for_embedding_in_pipeline_split and its like for the loss: each counts as a layer.
+    if case.model.layers % ranks and (case.model.layers + 2) % ranks == 0:
+        # The embedding and the head count as a layer each: NeMo's account_for_embedding_in_pipeline_split and its like
+        # for the loss; the zero-bubble paper takes a layer off both ends.
         own = (case.model.layers + 2) // ranks
         return tuple(
             Part(rank, own - (rank == 0) - (rank == ranks - 1), rank == 0, rank == ranks - 1) for rank in range(ranks)
