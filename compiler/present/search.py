@@ -48,6 +48,7 @@ def print_clusters(tried: list[ClusterTried], nodes: int, console: Console) -> N
                 mark, f"{each.nodes:,}", f"~{format_seconds(each.duration_s)}", rounded(int(each.gpu_hours or 0))
             )
     console.print(made)
+    console.print()
 
 
 def search_to_json(search: Search, tried: list[ClusterTried], nodes: int) -> dict[str, Any]:
@@ -117,7 +118,7 @@ def _table(names: str, found: PhaseSearch, choice: Choice | None, top: int) -> T
 
 def describe(layout: Layout) -> str:
     """The layout in the field's own words, on one line."""
-    words = [axes(layout), f"micro-batch {layout.micro_batch} x {layout.micro_batches}"]
+    words = [axes(layout), f"micro-batch {layout.micro_batch}×{layout.micro_batches}"]
     if layout.recompute != "none":
         words.append(f"recompute {layout.recompute}")
     if layout.zero != 1:
