@@ -57,7 +57,13 @@ def rank_memory(pipeline_rank: int, kinds: dict[str, int], moment: str) -> RankM
 def main() -> None:
     job = msgspec.json.decode(sys.stdin.buffer.read(), type=TraceJob)
     host.install()
-    sys.stdout.buffer.write(msgspec.json.encode(trace(job)))
+    from trainwright.runtime.train.parallel import UnsupportedLayoutError
+
+    try:
+        traced = trace(job)
+    except UnsupportedLayoutError as error:
+        sys.exit(f"the runtime cannot run this: {error}")
+    sys.stdout.buffer.write(msgspec.json.encode(traced))
 
 
 if __name__ == "__main__":

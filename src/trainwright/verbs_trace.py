@@ -25,10 +25,6 @@ def trace_memory(plan: Plan, arguments: argparse.Namespace) -> int:
         if rank is not None and not 0 <= rank < phase.layout.world_size:
             fail(f"there is no rank {rank} in `{phase.name}`: it has {phase.layout.world_size}, counted from 0")
             return EXIT_INVALID
-    not_built = [notice for notice in plan.notices if notice.blocks and "topology." in notice.key]
-    if not_built:
-        fail(f"memory is traced by running the training code, which cannot run this: {not_built[0].message}")
-        return EXIT_FAILED
     estimates = {estimate.stage: estimate for estimate in plan.estimates}
     documents = []
     for phase in phases:

@@ -61,3 +61,15 @@ def test_cross_entropy_equals_torch(dtype: torch.dtype) -> None:
     (actual,) = torch.autograd.grad((loss * weights).sum(), mine)
     (wanted,) = torch.autograd.grad((expected * weights).sum(), theirs)
     torch.testing.assert_close(actual, wanted.to(dtype), rtol=1e-2 if dtype == torch.bfloat16 else 1e-5, atol=1e-6)
+
+
+def test_cross_entropy_does_not_depend_on_its_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    labels = torch.tensor([0, 32, 7, 7, 1])
+    whole, pieces = (normal(5, 33).float().requires_grad_() for _ in range(2))
+    expected = cross_entropy(whole * 1.0, labels)
+    expected.sum().backward()
+    monkeypatch.setattr("trainwright.kernels.cross_entropy._CPU_PIECE_BYTES", 2 * 33 * 4)
+    loss = cross_entropy(pieces * 1.0, labels)
+    loss.sum().backward()
+    assert torch.equal(loss, expected)
+    assert torch.equal(pieces.grad, whole.grad)
