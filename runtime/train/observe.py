@@ -4,6 +4,7 @@ CUDA counts its own peak of memory at all times; its kernels' times are not look
 """
 
 import os
+import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -29,13 +30,14 @@ class Observation:
     """Filled when the step is done; empty where there is no profile."""
 
     growth_bytes: float | None = None  # the most that the step held beyond what lay there before it
-    seconds: dict[str, float] = field(default_factory=dict)  # matmul, attention, exchange
+    took_s: float = 0.0  # without the profiler's own beginning and end
+    seconds: dict[str, float] = field(default_factory=dict)  # of that: matmul, attention, exchange
 
-    def metrics(self, took_s: float) -> dict[str, float]:
-        """The parts of a step that took so long under the profiler, in milliseconds."""
+    def metrics(self) -> dict[str, float]:
+        """The parts of the step's time in milliseconds."""
         if not self.seconds:
             return {}
-        parts = {**self.seconds, "other": max(0.0, took_s - sum(self.seconds.values()))}
+        parts = {**self.seconds, "other": max(0.0, self.took_s - sum(self.seconds.values()))}
         return {f"profile/{kind}_ms": seconds * 1e3 for kind, seconds in parts.items()}
 
 
@@ -48,7 +50,9 @@ def observed(wanted: bool) -> Iterator[Observation]:
         return
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # its start and stop are no news to a user
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True, acc_events=True) as profiler:
+        started = time.perf_counter()
         yield found
+        found.took_s = time.perf_counter() - started
     assert profiler.profiler is not None
     results = profiler.profiler.kineto_results
     assert results is not None

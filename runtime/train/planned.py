@@ -35,7 +35,7 @@ class Planned:
     def after_step(self, took_s: float, memory: StepMemory | None, seen: Observation) -> dict[str, float]:
         """The step's metrics; `memory` as it was measured in this step, None in all others."""
         self._seen += 1
-        values = {**memory.metrics(), **seen.metrics(took_s)} if memory else {}
+        values = {**memory.metrics(), **seen.metrics()} if memory else {}
         self._memory = memory or self._memory
         if self._memory and self._memory_bytes:
             values["plan/memory_error_pct"] = error_pct(self._memory_bytes, self._memory.allocated_bytes)

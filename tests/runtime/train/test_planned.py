@@ -36,7 +36,7 @@ def test_steps_after_the_warm_up_and_one_steps_memory_are_compared(world: World,
     assert "plan/memory_error_pct" not in found[0]
     parts_ms = {name: value for name, value in second.items() if name.startswith("profile/")}
     assert min(parts_ms[f"profile/{kind}_ms"] for kind in ("matmul", "attention", "other")) > 0
-    assert sum(parts_ms.values()) == pytest.approx(second["perf/step_time_ms"])
+    assert sum(parts_ms.values()) < second["perf/step_time_ms"]
 
 
 @pytest.mark.slow
@@ -56,7 +56,7 @@ def test_without_planned_figures_nothing_is_compared() -> None:
 
     planned = Planned(None)
     memory = StepMemory(1e9, 2e9, 3e9, 4e9)
-    seen = Observation(1.0, {"matmul": 0.5, "attention": 0.25})
+    seen = Observation(1.0, 1.0, {"matmul": 0.5, "attention": 0.25})
     values = [planned.after_step(1.0, memory if step == 1 else None, seen) for step in range(6)]
     assert values[1]["profile/other_ms"] == 250.0
     assert values[1]["memory/allocated_gb"] == 10.0
