@@ -20,7 +20,8 @@ from rich.text import Text
 
 HERE = Path(__file__).parent
 WIDTH = 100
-PIPELINED = "-s cluster.nodes=64 -s topology.pipeline=4 -s topology.micro_batch=1 -s topology.zero_group=8".split()
+_PIPELINE = ("cluster.nodes=64", "topology.pipeline=4", "topology.micro_batch=1", "topology.zero_group=8")
+PIPELINED = [word for value in _PIPELINE for word in ("-s", value)]
 PICTURES = {
     "check": ["check", "docs/pictures/broken.toml"],
     "plan": ["plan", "examples/internlm2-7b.toml", "--runs", "none"],
