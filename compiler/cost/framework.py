@@ -69,6 +69,8 @@ class TimeProfile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
     # Kernels between the products.
     traffic: Annotated[float, Meta(description="Bytes moved, over those of kernels fused as far as they can be.")] = 1
+    traffic_fp32: Annotated[float | None, Meta(description="The same in fp32, where nothing is cast.")] = None
+    head_bytes: Annotated[float, Meta(description="Moved per logit around the loss, forward and backward.")] = 26
     forward_kernels: Annotated[float, Meta(description="Of one layer.")] = 16
     backward_kernels: Annotated[float, Meta(description="Of one layer.")] = 28
     dispatch_s: Annotated[float, Meta(description="The host's time for one kernel.")] = 6e-6

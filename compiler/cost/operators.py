@@ -28,7 +28,7 @@ _ALIGNED_64, _ALIGNED_8, _UNALIGNED = 1.0, 0.75, 0.12
 _FILL, _BESIDE = 32, 0.5
 _UNCACHED = 0.7  # of the bytes of stored scores; the rest is found in the cache. Fitted with the same script
 _HOPPER_FLOPS = 5e14  # bf16: faster devices have asynchronous units
-_HEAD_FORWARD_BYTES, _HEAD_BACKWARD_BYTES = 16, 10  # a logit: cast to fp32, maximum, sum, loss; and its gradient
+_HEAD_FORWARD = 0.6  # of the bytes moved around the loss: cast to fp32, maximum, sum, loss; backward its gradient
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +71,9 @@ class Operators:
         if peak is None or half is None or hardware.memory_bytes_per_s is None:
             raise ValueError(f"`{hardware.name}` has no peak in {case.precision}, or no memory bandwidth")
         self.peak, self.half_peak, self.bandwidth = peak, half, hardware.memory_bytes_per_s
+        self.unfused = profile.traffic
+        if case.precision == "fp32" and profile.traffic_fp32 is not None:
+            self.unfused = profile.traffic_fp32
         self.bytes = 4 if case.precision == "fp32" else 2
         self.tokens = case.local_tokens
         self.norm_shards = where(case.sequence_parallel, case.tensor, 1)
@@ -148,7 +151,7 @@ class Operators:
         backward reads 3f and writes 2f; a plain one 2f and 3f.
         """
         case, model = self.case, self.case.model
-        scale = self.bytes * self.tokens * self.profile.traffic
+        scale = self.bytes * self.tokens * self.unfused
         hidden = model.hidden_size * scale / self.norm_shards
         masks = 0.5 * 2 if model.dropout else 0
         rotated = 2 * (model.heads + model.kv_heads) * model.head_size if model.gated else 0
@@ -210,13 +213,13 @@ class Operators:
         """The last norm, the logits and their loss."""
         case, model, profile = self.case, self.case.model, self.profile
         vocabulary = model.vocab_size / case.tensor
-        logits = self.tokens * vocabulary * profile.traffic
-        norm = self.bytes * self.tokens * model.hidden_size * profile.traffic / self.norm_shards
+        loss = self.tokens * vocabulary * profile.head_bytes
+        norm = self.bytes * self.tokens * model.hidden_size * self.unfused / self.norm_shards
         product = self._plain(vocabulary)
         accumulated = model.hidden_size * vocabulary * profile.accumulate_bytes
         return Passes(
-            Work(product, 0.0, self.traffic(_HEAD_FORWARD_BYTES * logits + 2 * norm, 4), 8),
-            Work(product, 0.0, self.traffic(_HEAD_BACKWARD_BYTES * logits + 3 * norm, 4), 8),
+            Work(product, 0.0, self.traffic(_HEAD_FORWARD * loss + 2 * norm, 4), 8),
+            Work(product, 0.0, self.traffic((1 - _HEAD_FORWARD) * loss + 3 * norm, 4), 8),
             Work(product, 0.0, self.traffic(accumulated, 1), 1),
         )
 
