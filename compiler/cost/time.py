@@ -1,4 +1,4 @@
-"""Seconds of one optimizer step, from its operators and exchanges: no figure is fitted to whole steps of a layout.
+"""Seconds of one optimizer step, from its operators and exchanges.
 
     T = (pipeline + gradient reduction + parameter gather + optimizer + host) * (1 + jitter)
 
@@ -24,9 +24,10 @@ from trainwright.compiler.cost.pace import Pace, Pacer
 from trainwright.compiler.cost.parameters import part_parameters
 from trainwright.compiler.cost.schedule import timeline
 from trainwright.spec.device import HardwareFile
-from trainwright.spec.plan import ChunkTime, Hardware, Layout, PhaseStage, StepTime
+from trainwright.spec.plan import ChunkTime, Hardware, PhaseStage, StepTime
 
-JITTER = 0.003  # of a step, for each doubling of the nodes; ours, see bench/fit_efficiency.py
+# Of a step, for each doubling of the nodes: of the order that weak scaling loses in NVIDIA's dgxc-benchmarking.
+JITTER = 0.003
 # Of runs that constants were fitted on, 80 % took between these and one estimate more; see bench/fit_efficiency.py.
 _BELOW, _ABOVE = 0.11, 0.09
 _EXCHANGES = ("tensor exchange", "context exchange", "weight gather", "pipeline transfer", "gradient reduction")
@@ -115,11 +116,6 @@ def phase_step_time(stage: PhaseStage, hardware: Hardware) -> StepTime:
     return step_time(Case.of(stage), parts_of(stage), hardware.figures)
 
 
-def bubble(layout: Layout) -> float:
-    """Idle time of the pipeline as a share of its busy time, if all its ranks were alike."""
-    return (layout.pipeline - 1) / (layout.virtual_pipeline * layout.micro_batches)
-
-
 # --- pipeline --------------------------------------------------------------------------------------------------------
 
 
@@ -168,20 +164,23 @@ def _span(case: Case, chunks: tuple[ChunkTime, ...], transfer_s: float, overlapp
     usable = case.schedule in SCHEDULES and (case.schedule != "interleaved" or m % p == 0)
     most = max(2, _SIMULATED // (2 * p * p * v)) * p  # whole groups of p, at least two
     if usable and m <= most:
-        line = timeline(chunks, m, case.schedule, transfer_s, overlapped=overlapped)
-        # These end as staggered as they begin, and step without waiting for each other (2401.10241, section 4).
-        staggered = case.schedule in ("zb-2p", "zb-v")
-        return line.longest_rank_s if staggered else line.span_s, line.exposed_s
+        return _simulated(case, chunks, m, transfer_s, overlapped)
     if usable and most * p * v <= 2 * _SIMULATED:
-        long, short = (
-            timeline(chunks, count, case.schedule, transfer_s, overlapped=overlapped) for count in (most, most - p)
-        )
+        long, short = (_simulated(case, chunks, count, transfer_s, overlapped) for count in (most, most - p))
         groups = (m - most) / p
-        span = long.span_s + groups * (long.span_s - short.span_s)
-        return span, long.exposed_s + groups * (long.exposed_s - short.exposed_s)
+        return long[0] + groups * (long[0] - short[0]), long[1] + groups * (long[1] - short[1])
     ranks = [sum(c.forward_s + c.backward_s for c in chunks if c.pipeline_rank == rank) for rank in range(p)]
     waited = _waited(case, transfer_s, overlapped)
     return m * max(ranks) + _IDLE.get(case.schedule, 1.0) * (sum(ranks) - max(ranks)) / v + waited, waited
+
+
+def _simulated(
+    case: Case, chunks: tuple[ChunkTime, ...], micro_batches: int, transfer_s: float, overlapped: bool
+) -> tuple[float, float]:
+    line = timeline(chunks, micro_batches, case.schedule, transfer_s, overlapped=overlapped)
+    # These end as staggered as they begin, and step without waiting for each other (2401.10241, section 4).
+    staggered = case.schedule in ("zb-2p", "zb-v")
+    return line.longest_rank_s if staggered else line.span_s, line.exposed_s
 
 
 # --- after the pipeline ----------------------------------------------------------------------------------------------
