@@ -24,7 +24,7 @@ def why_slower(candidate: Candidate, chosen: Candidate) -> str:
     longer = sorted((name for name in names if change[name] >= _LEAST), key=lambda name: -change[name])[:2]
     shorter = min(names, key=lambda name: change[name])
     if not longer:
-        return f"{candidate.step.time_s / whole - 1:+.1%}, nothing by itself"
+        return f"{candidate.step.time_s / whole - 1:+.1%} in all, little by little"
     said = ", ".join(f"{change[name]:+.0%} {name}" for name in longer)
     return f"{said} ({change[shorter]:+.0%} {shorter})" if change[shorter] <= -_LEAST else said
 
