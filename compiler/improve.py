@@ -23,7 +23,7 @@ from trainwright.spec.plan import PhaseStage, Plan
 _ROUNDS = 12  # each kind's share of a step depends a little on the others'
 _CURVES = {"matmul": ("matmul", "matmul_fp8"), "attention": ("attention_forward", "attention_backward"),
            "memory": ("memory",)}  # fmt: skip
-_LEAST = 0.05  # of the measured rest of a step, that at least is left to the memory curve
+_LEAST = 0.02  # of a step, that at least moves memory: what is left of a profile may be nothing but its noise
 
 
 class NothingMeasuredError(Exception):
@@ -119,7 +119,7 @@ def _next(
         took = {
             "matmul": phase.parts_s["matmul"],
             "attention": phase.parts_s["attention"],
-            "memory": max(other_s - rest_s, _LEAST * other_s),
+            "memory": max(other_s - rest_s, _LEAST * phase.step_s),
         }
         for kind, planned_s in planned.items():
             if planned_s > 0 and took[kind] > 0:
