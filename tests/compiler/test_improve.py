@@ -124,8 +124,8 @@ def test_the_command_improves_the_file_that_is_there(workspace: Any) -> None:
     assert done.returncode == 0, done.stderr
     assert "step of long: planned -4" in done.stdout
     local = read_hardware(workspace.folder / "hardware" / "local.toml")
-    assert local.efficiency.memory[0][1] == pytest.approx(0.25, rel=0.05)
-    assert set(local.residual) == {"short", "long"}
+    assert local.efficiency.memory[0][1] < 0.3  # of 0.5
+    assert local.residual == pytest.approx({"short": 1.0, "long": 1.0}, abs=0.02)
 
 
 def test_ranks_share_a_processor_and_not_a_gpu() -> None:
