@@ -6,3 +6,12 @@ capacity ran out of memory. From there to 90 % it mostly fits; beyond, it is a g
 
 SAFE = 0.8
 TIGHT = 0.9
+
+
+def verdict(share: float) -> str:
+    """Whether a rank that is planned to take this share of its card fits, as far as can be said beforehand."""
+    if share <= SAFE:
+        return "yes"
+    if share <= TIGHT:
+        return "probably"
+    return "barely" if share <= 1 else "no"

@@ -7,6 +7,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from trainwright.compiler.capacity import verdict
 from trainwright.compiler.draw import describe
 from trainwright.compiler.figures import rounded, size
 from trainwright.compiler.present.facts import axes, cluster, estimate_of, fullest, fullest_of, phases_of, totals
@@ -80,9 +81,8 @@ def _fits(plan: Plan) -> str:
     needs = f"the fullest rank{f' ({where})' if where else ''} needs {size(full.memory.total_bytes)}"
     if full.share is None:
         return f"not known: {needs}, the device's memory is not stated; most of it is {full.memory.binds}"
-    verdict = "yes" if full.share <= 1 else "no"
     capacity = size(full.estimate.capacity_bytes or 0)
-    return f"{verdict}: {needs} of {capacity} ({full.share:.0%}); most of it is {full.memory.binds}"
+    return f"{verdict(full.share)}: {needs} of {capacity} ({full.share:.0%}); most of it is {full.memory.binds}"
 
 
 def _phases(plan: Plan) -> Table:
