@@ -16,6 +16,12 @@ def rms_norm(x_NH: Tensor, weight_H: Tensor, eps: float) -> Tensor:
     return _RmsNorm.apply(x_NH, weight_H, eps)  # type: ignore[no-any-return, no-untyped-call]
 
 
+def add_rms_norm(x_NH: Tensor, residual_NH: Tensor, weight_H: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    """x + residual in their dtype, and that normalised. Differentiable in all three tensors."""
+    total_NH = x_NH + residual_NH
+    return total_NH, rms_norm(total_NH, weight_H, eps)
+
+
 def _wide(x: Tensor) -> Tensor:
     """x in at least fp32."""
     return x if x.dtype == torch.float64 else x.float()

@@ -6,7 +6,7 @@ from torch.nn import functional
 
 from trainwright.kernels import rope
 from trainwright.kernels.cross_entropy import cross_entropy
-from trainwright.kernels.rms_norm import rms_norm
+from trainwright.kernels.rms_norm import add_rms_norm, rms_norm
 from trainwright.kernels.swiglu import swiglu
 
 
@@ -29,6 +29,14 @@ def test_rms_norm_rounds_before_the_weight() -> None:
     assert torch.equal(rms_norm(x, weight, 1e-5), expected)
 
 
+def test_a_norm_of_a_sum_gives_the_sum_too() -> None:
+    x, residual, weight = (normal(*shape).requires_grad_() for shape in ((3, 2, 8), (3, 2, 8), (8,)))
+    total, normalised = add_rms_norm(x, residual, weight, 1e-5)
+    assert torch.equal(total, x + residual)
+    assert torch.equal(normalised, rms_norm(total, weight, 1e-5))
+    assert torch.autograd.gradcheck(lambda *tensors: add_rms_norm(*tensors, 1e-5), (x, residual, weight))
+
+
 def test_swiglu_has_the_gradients_of_its_definition() -> None:
     x = normal(3, 2, 8).requires_grad_()
     gate, up = x.chunk(2, dim=-1)
@@ -47,6 +55,48 @@ def test_rope_turns_by_half_rotation_and_depends_on_distance_alone() -> None:
     turned = rope.rotate(same, cos, sin)
     products = torch.einsum("sbhd,tbhd->st", turned, turned)
     torch.testing.assert_close(products[:-1, :-1], products[1:, 1:], rtol=1e-6, atol=1e-6)
+
+
+def test_rope_takes_the_positions_it_is_given() -> None:
+    """Two documents; the two chunks of a rank of two under context parallelism; other positions in each sequence."""
+    cpu = torch.device("cpu")
+    cos, sin = rope.tables(16, 8, 10_000.0, torch.float64, cpu)
+    x = normal(6, 2, 3, 8).requires_grad_()
+    documents = rope.rotate(x, cos, sin, rope.positions_of(((0, 4), (0, 2)), cpu))
+    apart = [rope.rotate(part, cos[: len(part)], sin[: len(part)]) for part in x.split((4, 2))]
+    assert torch.equal(documents, torch.cat(apart))
+    whole = normal(16, 2, 3, 8)
+    own = [*range(4, 8), *range(8, 12)]
+    zig_zag = rope.rotate(whole[own], cos, sin, rope.positions_of(((4, 4), (8, 4)), cpu))
+    assert torch.equal(zig_zag, rope.rotate(whole, cos, sin)[own])
+    positions = torch.tensor([[0, 3], [1, 2], [2, 15], [3, 0], [4, 1], [5, 7]])
+    mixed = rope.rotate(x, cos, sin, positions)
+    assert torch.equal(mixed[:, 0], rope.rotate(x, cos[:6], sin[:6])[:, 0])
+    assert torch.equal(mixed[2, 1], rope.rotate(x[2:3], cos[15:], sin[15:])[0, 1])
+    assert torch.autograd.gradcheck(lambda x: rope.rotate(x, cos, sin, positions), (x,))
+
+
+def test_rope_in_place_overwrites_what_autograd_can_spare() -> None:
+    cos, sin = rope.tables(4, 8, 10_000.0, torch.float64, torch.device("cpu"))
+    x = normal(4, 2, 3, 8).requires_grad_()
+    fresh = x * 2.0
+    turned = rope.rotate(fresh, cos, sin, in_place=True)
+    assert turned.data_ptr() == fresh.data_ptr()
+    assert torch.equal(turned, rope.rotate(x * 2.0, cos, sin))
+    assert torch.autograd.gradcheck(lambda x: rope.rotate(x * 2.0, cos, sin, in_place=True), (x,))
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        rope.rotate(x.exp(), cos, sin, in_place=True).sum().backward()
+
+
+def test_the_ntk_base_stretches_the_slowest_pair_alone() -> None:
+    """Up to the trained length, dynamic scaling is none at all."""
+    base = rope.ntk_base(10_000.0, 3.0, 64)
+    slowest, fastest = 62 / 64, 0.0
+    assert base**-slowest == pytest.approx(10_000.0**-slowest / 3.0)
+    assert base**-fastest == 1.0
+    assert rope.dynamic_factor(2.0, 32_768, 32_768) == rope.dynamic_factor(2.0, 100, 32_768) == 1.0
+    assert rope.dynamic_factor(2.0, 65_536, 32_768) == 3.0
+    assert rope.ntk_base(1e6, 1.0, 128) == 1e6
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

@@ -1,15 +1,11 @@
 """The Triton attention in Triton's interpreter: as right as plain torch in the same dtype, and it never leaks."""
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.kernels.portable.processes import start
 
-ROOT = Path(__file__).parents[3]
 PARTS = 2
 # The bounds of flash-attention's own tests (twice the error of plain torch), and a norm for each dtype.
 RELATIVE = {"fp32": 5e-6, "fp16": 1e-3, "bf16": 6e-3}
@@ -18,15 +14,9 @@ pytest.importorskip("triton", reason="the portable kernels need triton, which ex
 pytestmark = pytest.mark.slow
 
 
-def _start(module: str, *arguments: str) -> subprocess.Popen[str]:
-    environment = os.environ | {"TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-    command = [sys.executable, "-W", "ignore", "-m", f"tests.kernels.portable.{module}", *arguments]
-    return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True)
-
-
 @pytest.fixture(scope="module")
 def measured() -> list[dict[str, Any]]:
-    processes = [_start("matrix", str(part), str(PARTS)) for part in range(PARTS)]
+    processes = [start("matrix", str(part), str(PARTS)) for part in range(PARTS)]
     outputs = [process.communicate()[0] for process in processes]
     assert [process.returncode for process in processes] == [0] * PARTS
     return [json.loads(line) for output in outputs for line in output.splitlines()]
@@ -49,7 +39,7 @@ def test_errors_are_small_in_norm(measured: list[dict[str, Any]]) -> None:
 
 
 def test_what_must_never_happen_does_not() -> None:
-    process = _start("safety")
+    process = start("safety")
     output, _ = process.communicate()
     assert process.returncode == 0
     held = json.loads(output.splitlines()[-1])

@@ -1,0 +1,154 @@
+"""Runs the fused Triton operators in Triton's interpreter and prints, as JSON lines, how far they are from float64.
+
+TRITON_INTERPRET=1 python -m tests.kernels.portable.fused_matrix
+"""
+
+import itertools
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from tests.kernels.portable.matrix import DTYPES
+from torch import Tensor
+
+from trainwright.kernels import rms_norm, rope, swiglu
+from trainwright.kernels.portable import rms_norm as portable_rms_norm
+from trainwright.kernels.portable import rope as portable_rope
+from trainwright.kernels.portable import swiglu as portable_swiglu
+
+Outputs = tuple[Tensor, ...]
+
+
+@dataclass(frozen=True)
+class Case:
+    """An operator's torch version and its Triton version, and inputs that both take."""
+
+    name: str
+    plain: Callable[..., Outputs]
+    ours: Callable[..., Outputs]
+    inputs: tuple[Tensor, ...]
+
+
+def normal(*shape: int, scale: float = 1.0) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(sum(shape))) * scale
+
+
+def apart(*shape: int) -> Tensor:
+    """Rows that are slices of longer ones, and leading axes in another order than memory has them."""
+    swapped = normal(shape[1], shape[0], *shape[2:-1], shape[-1] + 3).transpose(0, 1)
+    return swapped[..., : shape[-1]]
+
+
+def cases() -> Iterator[Case]:
+    yield from norms()
+    yield from activations()
+    yield from rotations()
+
+
+def norms() -> Iterator[Case]:
+    inputs = {
+        "1 row of 64": normal(1, 64),
+        "41 rows of 37": normal(41, 37),
+        "3 x 2 rows of 200": normal(3, 2, 200),
+        "rows of 1": normal(5, 1),
+        "a row of 1100": normal(2, 1100),
+        "rows apart": apart(5, 4, 100),
+        "small values": normal(5, 48, scale=1e-3),  # where eps decides
+        "large values": normal(5, 48, scale=100.0),
+        "zeros": torch.zeros(3, 16),
+    }
+    for name, x in inputs.items():
+        weight = 1.0 + 0.2 * normal(x.shape[-1])
+        plain, ours = (partial(_norm, version) for version in (rms_norm, portable_rms_norm))
+        yield Case(f"norm, {name}", plain, ours, (x, weight))
+        plain, ours = (partial(_add_norm, version) for version in (rms_norm, portable_rms_norm))
+        yield Case(f"sum and norm, {name}", plain, ours, (x, 0.7 * x.flip(0) + 0.1, weight))
+
+
+def _norm(version: Any, x: Tensor, weight: Tensor) -> Outputs:
+    return (version.rms_norm(x, weight, 1e-5),)
+
+
+def _add_norm(version: Any, x: Tensor, residual: Tensor, weight: Tensor) -> Outputs:
+    return tuple(version.add_rms_norm(x, residual, weight, 1e-5))
+
+
+def activations() -> Iterator[Case]:
+    inputs = {
+        "1 x 2": normal(1, 2),
+        "5 x 2 x 37": normal(5, 74),
+        "2 x 2 x 1100, two blocks": normal(2, 2200),
+        "rows apart": apart(5, 4, 96),
+        "large values": normal(5, 64, scale=50.0),
+    }
+    for name, x in inputs.items():
+        plain, ours = (partial(_one, version.swiglu) for version in (swiglu, portable_swiglu))
+        yield Case(f"swiglu, {name}", plain, ours, (x,))
+
+
+def _one(operator: Callable[..., Tensor], *inputs: Tensor) -> Outputs:
+    return (operator(*inputs),)
+
+
+def rotations() -> Iterator[Case]:
+    cpu = torch.device("cpu")
+    slices = normal(9, 2, 8, 64)
+    inputs: dict[str, tuple[Tensor, Tensor | None]] = {
+        "1 token": (normal(1, 1, 1, 2), None),
+        "heads of 12": (normal(7, 3, 5, 12), None),
+        "heads of 128": (normal(40, 1, 2, 128), None),
+        "slices of one tensor": (slices[:, :, 2:5], None),
+        "batch first": (normal(3, 7, 5, 16).transpose(0, 1), None),
+        "documents": (normal(12, 2, 3, 16), rope.positions_of(((0, 5), (0, 1), (0, 6)), cpu)),
+        "two runs": (normal(8, 2, 3, 16), rope.positions_of(((4, 4), (24, 4)), cpu)),
+        "runs of each sequence": (normal(6, 2, 3, 16), torch.tensor([[0, 9], [1, 8], [2, 0], [0, 1], [1, 2], [31, 3]])),
+    }
+    for (name, (x, positions)), in_place in itertools.product(inputs.items(), (False, True)):
+
+        def rotate(version: Any, positions: Tensor | None, in_place: bool, x: Tensor) -> Outputs:
+            tables = rope.tables(64, x.shape[-1], 10_000.0, x.dtype, cpu)
+            cos, sin = tables if positions is not None else (table[: len(x)] for table in tables)
+            return (version.rotate(x * 1.0, cos, sin, positions, in_place=in_place),)
+
+        plain, ours = (partial(rotate, version, positions, in_place) for version in (rope, portable_rope))
+        yield Case(f"rope, {name}{', in place' if in_place else ''}", plain, ours, (x,))
+
+
+def measured(operator: Callable[..., Outputs], inputs: tuple[Tensor, ...], dtype: torch.dtype) -> list[Tensor]:
+    """Outputs, and the gradients of a loss that takes them all, in float64; computed in `dtype`."""
+    leaves = [x.detach().to(dtype).requires_grad_() for x in inputs]
+    outputs = operator(*leaves)
+    loss = sum((o * normal(*o.shape).to(o.dtype)).sum() for o in outputs)
+    assert isinstance(loss, Tensor)
+    return [each.detach().double() for each in (*outputs, *torch.autograd.grad(loss, leaves))]
+
+
+def measure(case: Case, dtype: str) -> dict[str, Any]:
+    """Per result: the largest error of ours and of plain torch in the same dtype, the largest value, relative norms."""
+    inputs = tuple(x.to(DTYPES[dtype]) for x in case.inputs)
+    exact = measured(case.plain, inputs, torch.float64)
+    errors = []
+    for want, mine, theirs in zip(
+        exact, measured(case.ours, inputs, DTYPES[dtype]), measured(case.plain, inputs, DTYPES[dtype]), strict=True
+    ):
+        assert mine.shape == want.shape
+        norm = want.norm().clamp(min=1e-300)
+        errors.append(
+            {
+                "error": float((mine - want).abs().max()),
+                "of_torch": float((theirs - want).abs().max()),
+                "largest": float(want.abs().max()),
+                "relative": float((mine - want).norm() / norm),
+                "relative_of_torch": float((theirs - want).norm() / norm),
+            }
+        )
+    return {"case": case.name, "dtype": dtype, "errors": errors}
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    for case, dtype in itertools.product(cases(), DTYPES):
+        print(json.dumps(measure(case, dtype)), flush=True)

@@ -1,0 +1,206 @@
+"""What must never happen in the fused Triton operators, tried in the interpreter; prints a JSON object of name -> held.
+
+TRITON_INTERPRET=1 python -m tests.kernels.portable.fused_safety
+"""
+
+import json
+from collections.abc import Callable
+
+import torch
+from tests.kernels.portable.fused_matrix import normal
+from tests.kernels.test_saved_bytes import saved_bytes
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from trainwright.kernels import rms_norm as plain_rms_norm
+from trainwright.kernels import rope as plain_rope
+from trainwright.kernels import swiglu as plain_swiglu
+from trainwright.kernels.portable import rms_norm, rope, swiglu
+
+CPU = torch.device("cpu")
+NAN = float("nan")
+
+
+def _everything(x: Tensor) -> list[Tensor]:
+    """Outputs and input gradients of all operators on x of shape [tokens, 1, heads, 2 D], row by row."""
+    tables = plain_rope.tables(len(x), x.shape[-1], 1e4, x.dtype, CPU)
+    weight = normal(x.shape[-1])
+    results = []
+    for operator in (
+        lambda leaf: rms_norm.rms_norm(leaf, weight, 1e-5),
+        lambda leaf: sum(rms_norm.add_rms_norm(leaf, leaf * 0.5, weight, 1e-5)),
+        swiglu.swiglu,
+        lambda leaf: rope.rotate(leaf, *tables),
+    ):
+        leaf = x.detach().requires_grad_()
+        out = operator(leaf)
+        results += [out.detach(), *torch.autograd.grad((out * out).sum(), leaf)]
+    return results
+
+
+def a_row_of_nan_stays_alone() -> bool:
+    x = normal(20, 1, 2, 32)
+    clean = _everything(x)
+    x[7, 0, 1] = NAN
+    rest = torch.ones(20, 1, 2, dtype=torch.bool)
+    rest[7, 0, 1] = False
+    spoilt = _everything(x)
+    return all(
+        torch.equal(mine[rest], theirs[rest]) and bool(mine[~rest].isnan().all())
+        for mine, theirs in zip(spoilt, clean, strict=True)
+    )
+
+
+def nothing_beyond_a_row_is_read() -> bool:
+    """Rows of 38 in memory of rows of 64 that is NaN elsewhere."""
+    whole = torch.full((6, 1, 3, 64), NAN)
+    whole[..., :38] = normal(6, 1, 3, 38)
+    part = whole[..., :38]
+    return all(torch.equal(mine, want) for mine, want in zip(_everything(part), _everything(part.clone()), strict=True))
+
+
+def nothing_beyond_an_output_is_written() -> bool:
+    """Each kernel, with NaN behind (and for a rotation in place also around) what it writes."""
+    rows, features = 5, 37
+    x, weight, inverse = normal(rows, 2 * features), normal(features), torch.full((rows + 1, 1), NAN)
+    outputs = [torch.full((rows * features + 200,), NAN) for _ in range(3)]
+    total, out, gx = outputs
+    rms_norm.forward[(rows,)](x, x, weight, total, out, inverse, features, 1e-5, 74, 74, ADD=True, BLOCK=64)
+    partial = torch.full((2 * features + 200,), NAN)
+    rms_norm.backward[(2,)](
+        x, x, x, weight, inverse, gx, partial, rows, features, 74, 74, 74, ADD=True, BLOCK=64
+    )  # fmt: skip
+    activated, gwide = torch.full((rows * features + 200,), NAN), torch.full((rows * 2 * features + 200,), NAN)
+    swiglu.forward[(rows * 3,)](x, activated, features, 74, BLOCK=16)
+    swiglu.backward[(rows * 3,)](x, x, gwide, features, 74, 74, BLOCK=16)
+    held = [not bool(inverse[:rows].isnan().any()) and bool(inverse[rows:].isnan().all())]
+    for values, size in ((total, 185), (out, 185), (gx, 185), (partial, 74), (activated, 185), (gwide, 370)):
+        held.append(not bool(values[:size].isnan().any()) and bool(values[size:].isnan().all()))
+    whole = torch.full((6, 1, 5, 20), NAN)
+    part = whole[:, :, 1:4, 2:14]
+    part.copy_(normal(6, 1, 3, 12))
+    rope.rotate(part, *plain_rope.tables(6, 12, 1e4, torch.float32, CPU), in_place=True)
+    held.append(not bool(part.isnan().any()) and int(whole.isnan().sum()) == whole.numel() - part.numel())
+    return all(held)
+
+
+def offsets_are_64_bit() -> bool:
+    """Two rows more than 2^31 elements apart, in 4 GiB of memory that is touched only where the rows lie."""
+    apart, size = 2**31 + 64, 64
+    buffer = torch.empty(apart + size, dtype=torch.float16)
+    x = buffer.as_strided((2, 1, 1, size), (apart, 1, 1, 1))
+    x.copy_(normal(2, 1, 1, size))
+    return all(torch.equal(mine, want) for mine, want in zip(_everything(x), _everything(x.clone()), strict=True))
+
+
+def two_runs_give_the_same_bits() -> bool:
+    x = normal(150, 24).requires_grad_()
+    weight = normal(24).requires_grad_()
+
+    def gradients() -> tuple[Tensor, ...]:
+        return torch.autograd.grad(rms_norm.rms_norm(x, weight, 1e-5).square().sum(), (x, weight))
+
+    return all(torch.equal(one, other) for one, other in zip(gradients(), gradients(), strict=True))
+
+
+def casts_are_in_the_order_of_internlm2() -> bool:
+    x, weight = normal(9, 96).bfloat16(), normal(96).bfloat16()
+    return torch.equal(rms_norm.rms_norm(x, weight, 1e-5), plain_rms_norm.rms_norm(x, weight, 1e-5))
+
+
+def as_much_is_kept_as_by_torch() -> bool:
+    x, weight = normal(8, 2, 4, 32).bfloat16().requires_grad_(), normal(32).bfloat16().requires_grad_()
+    cos, sin = plain_rope.tables(8, 32, 1e4, torch.bfloat16, CPU)
+    pairs: tuple[tuple[Callable[[], object], Callable[[], object]], ...] = (
+        (lambda: rms_norm.rms_norm(x, weight, 1e-5), lambda: plain_rms_norm.rms_norm(x, weight, 1e-5)),
+        (lambda: rms_norm.add_rms_norm(x, x, weight, 1e-5), lambda: plain_rms_norm.add_rms_norm(x, x, weight, 1e-5)),
+        (lambda: swiglu.swiglu(x), lambda: plain_swiglu.swiglu(x)),
+        (lambda: rope.rotate(x, cos, sin), lambda: plain_rope.rotate(x, cos, sin)),
+    )
+    return all(saved_bytes(mine) == saved_bytes(theirs) for mine, theirs in pairs)  # type: ignore[arg-type]
+
+
+def no_rows_are_no_work() -> bool:
+    x = torch.empty(0, 1, 2, 32)
+    return all(len(result) == 0 for result in _everything(x)) and not bool(
+        rms_norm._norm_backward(x, None, x, torch.ones(32), torch.empty(0, 1, 2, 1))[1].any()
+    )
+
+
+def a_zig_zag_split_turns_as_the_whole() -> bool:
+    x, (cos, sin) = normal(16, 2, 3, 8), plain_rope.tables(16, 8, 1e4, torch.float32, CPU)
+    whole = rope.rotate(x, cos, sin)
+    held = []
+    for ranks in (2, 4):
+        chunk = 16 // (2 * ranks)
+        for rank in range(ranks):
+            firsts = (rank * chunk, (2 * ranks - 1 - rank) * chunk)
+            positions = plain_rope.positions_of(tuple((first, chunk) for first in firsts), CPU)
+            own = positions[:, 0].long()
+            held.append(torch.equal(rope.rotate(x[own], cos, sin, positions), whole[own]))
+    return all(held)
+
+
+def autograd_refuses_to_overwrite_what_it_needs() -> bool:
+    cos, sin = plain_rope.tables(4, 8, 1e4, torch.float32, CPU)
+    leaf = normal(4, 1, 2, 8).requires_grad_()
+    turned = rope.rotate(leaf.exp(), cos, sin, in_place=True)  # exp keeps its output
+    for attempt in (lambda: turned.sum().backward(), lambda: rope.rotate(leaf, cos, sin, in_place=True)):
+        try:
+            attempt()
+        except RuntimeError:
+            continue
+        return False
+    return True
+
+
+def operators_are_registered_in_full() -> bool:
+    """torch's own check of schemas, fake implementations and gradients."""
+    x, weight = normal(3, 2, 8).requires_grad_(), normal(8).requires_grad_()
+    cos, sin = plain_rope.tables(3, 8, 1e4, torch.float32, CPU)
+    tests = ("test_schema", "test_autograd_registration", "test_faketensor")
+    wide = normal(3, 2, 4, 8)
+    calls: tuple[tuple[object, tuple[object, ...]], ...] = (
+        (rms_norm._norm, (x, weight, 1e-5)),
+        (rms_norm._add_norm, (x, x, weight, 1e-5)),
+        (rms_norm._norm_backward, (x.detach(), x.detach(), x.detach(), weight.detach(), torch.ones(3, 2, 1))),
+        (swiglu.swiglu, (x,)),
+        (swiglu._swiglu_backward, (normal(3, 2, 4), x.detach())),
+        (rope._rotated, (wide.requires_grad_(), cos, sin, None, 1.0)),
+        (rope._rotate_in_place, (wide.detach().clone(), cos, sin, None)),
+    )
+    for operator, arguments in calls:
+        torch.library.opcheck(operator, arguments, test_utils=tests)  # type: ignore[arg-type]
+    return True
+
+
+def fake_tensors_pass_through() -> bool:
+    with FakeTensorMode():
+        x = torch.empty(64, 2, 4, 64, dtype=torch.bfloat16, requires_grad=True)
+        weight = torch.empty(64, dtype=torch.bfloat16, requires_grad=True)
+        cos = torch.empty(64, 1, 1, 32, dtype=torch.bfloat16)
+        total, out = rms_norm.add_rms_norm(x, x, weight, 1e-5)
+        turned = rope.rotate(rope.rotate(out, cos, cos), cos, cos, in_place=True)
+        loss = swiglu.swiglu(turned).sum() + total.sum()
+        gradients = torch.autograd.grad(loss, (x, weight))
+    return [g.shape for g in gradients] == [x.shape, weight.shape] and gradients[0].dtype == torch.bfloat16
+
+
+CHECKS: dict[str, Callable[[], bool]] = {
+    "a row of NaN": a_row_of_nan_stays_alone,
+    "reads": nothing_beyond_a_row_is_read,
+    "writes": nothing_beyond_an_output_is_written,
+    "64-bit offsets": offsets_are_64_bit,
+    "equal bits": two_runs_give_the_same_bits,
+    "order of casts": casts_are_in_the_order_of_internlm2,
+    "kept bytes": as_much_is_kept_as_by_torch,
+    "no rows": no_rows_are_no_work,
+    "zig-zag": a_zig_zag_split_turns_as_the_whole,
+    "overwriting": autograd_refuses_to_overwrite_what_it_needs,
+    "registration": operators_are_registered_in_full,
+    "fake tensors": fake_tensors_pass_through,
+}
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    print(json.dumps({name: check() for name, check in CHECKS.items()}))
