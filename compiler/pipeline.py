@@ -9,6 +9,7 @@ from trainwright.compiler.passes.check_batches import CHECK_BATCHES
 from trainwright.compiler.passes.check_budget import CHECK_BUDGET
 from trainwright.compiler.passes.check_checkpoints import CHECK_CHECKPOINTS
 from trainwright.compiler.passes.check_hardware import CHECK_HARDWARE
+from trainwright.compiler.passes.check_kernels import CHECK_KERNELS
 from trainwright.compiler.passes.check_layout_options import CHECK_LAYOUT_OPTIONS
 from trainwright.compiler.passes.check_layouts import CHECK_LAYOUTS
 from trainwright.compiler.passes.check_memory import CHECK_MEMORY
@@ -53,6 +54,7 @@ PASSES: tuple[Pass | Check, ...] = (
     RESOLVE_MODEL,
     CHECK_HARDWARE,
     RESOLVE_HARDWARE,
+    CHECK_KERNELS,
     CHECK_NAMES,
     CHECK_REFERENCES,
     CHECK_OPTIONS,

@@ -9,6 +9,7 @@ fill the row: [0, 3, 8, 8] is two documents of 3 and 5 tokens and one of none. `
 A query sees its own and earlier positions of its own document and nothing else, whatever the others hold.
 """
 
+import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
@@ -16,28 +17,112 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from trainwright.kernels import flash_attn, validated
 from trainwright.kernels.reference import reference_attention
 from trainwright.kernels.sdpa import sdpa_attention
 
 Attention = Callable[[Tensor, Tensor, Tensor, Tensor | None, float | None], Tensor]
-Name = Literal["reference", "sdpa"]
+Name = Literal["reference", "sdpa", "portable", "flash-attn"]
+Wanted = Literal["auto", "reference", "sdpa", "portable", "flash-attn"]
 
-_IMPLEMENTATIONS: dict[Name, Attention] = {"reference": reference_attention, "sdpa": sdpa_attention}
+_HALVES = (torch.bfloat16, torch.float16)
+_FLOATS = (*_HALVES, torch.float32)
+_PORTABLE_HEAD_SIZE = 256  # the largest
+_VALIDATE = "`trainwright kernels validate` tries them"
+
+
+class KernelMissing(Exception):
+    """The kernel that was asked for cannot run here. The text is one sentence for the user."""
 
 
 @dataclass(frozen=True)
 class Choice:
-    """An implementation of attention, and the reason why it was taken."""
+    """An implementation of attention, and the reason why it was taken. A `warning` is to be told once."""
 
     name: Name
     why: str
     attend: Attention
+    warning: str | None = None
 
 
-def choose(wanted: Literal["auto", "reference", "sdpa"], dtype: torch.dtype) -> Choice:
-    """The implementation to use for tensors of `dtype`; `auto` takes the fastest that knows the dtype."""
-    if wanted != "auto":
-        return Choice(wanted, "asked for by name", _IMPLEMENTATIONS[wanted])
-    if dtype in (torch.float32, torch.bfloat16, torch.float16):
-        return Choice("sdpa", "torch's fused attention knows this dtype on every device", sdpa_attention)
-    return Choice("reference", f"torch's fused attention has no kernel for {dtype}", reference_attention)
+def choose(wanted: Wanted, dtype: torch.dtype, head_size: int, device: torch.device) -> Choice:
+    """The implementation to use for tensors of `dtype` on `device`.
+
+    Our own kernels run on a GPU only as they were validated there; else sdpa takes their place, with a warning. Raises
+    KernelMissing for one asked for by name whose package is not installed, or that does not know dtype or head size.
+    """
+    obstacle = missing(wanted, device.type, dtype, head_size)
+    if obstacle is not None:
+        raise KernelMissing(obstacle)
+    if wanted == "auto":
+        return _best(dtype, head_size, device)
+    if wanted == "reference":
+        return Choice(wanted, "asked for by name", reference_attention)
+    if wanted == "sdpa":
+        return Choice(wanted, "asked for by name", sdpa_attention)
+    if wanted == "flash-attn":
+        return Choice(wanted, "asked for by name", flash_attn.flash_attention)
+    if device.type == "cpu":
+        return _portable("asked for by name; in Triton's interpreter: for checking, not for speed")
+    refusal = _refusal(dtype, head_size, device)
+    return _portable("asked for by name") if refusal is None else _instead(refusal)
+
+
+def missing(wanted: Wanted, device: str, dtype: torch.dtype, head_size: int) -> str | None:
+    """Why `wanted` cannot run on a "cpu" or "cuda" device at all, in a sentence; None if it can. Imports no kernel."""
+    if wanted == "portable":
+        if not _has_triton():
+            return '`attention = "portable"` needs triton, which is not installed: pip install triton'
+        if head_size > _PORTABLE_HEAD_SIZE or dtype not in _FLOATS:
+            return f"the portable kernels know no {validated.name_of(dtype)} heads of {head_size}"
+    if wanted == "flash-attn":
+        if device == "cpu":
+            return '`attention = "flash-attn"` needs a GPU'
+        if not flash_attn.is_installed():
+            return '`attention = "flash-attn"` needs flash-attn, which is not installed: pip install flash-attn'
+        if head_size > flash_attn.HEAD_SIZE or dtype not in flash_attn.DTYPES:
+            return f"flash-attn knows no {validated.name_of(dtype)} heads of {head_size}"
+    return None
+
+
+def _best(dtype: torch.dtype, head_size: int, device: torch.device) -> Choice:
+    if dtype not in _FLOATS:
+        return Choice("reference", f"torch's fused attention has no kernel for {dtype}", reference_attention)
+    if device.type == "cpu":
+        return Choice("sdpa", "torch's fused attention is the fastest on a CPU", sdpa_attention)
+    if dtype not in _HALVES:
+        return Choice("sdpa", "our own kernels are made for half precision", sdpa_attention)
+    refusal = _refusal(dtype, head_size, device)
+    if refusal is None:
+        return _portable("validated on this chip, and reads packed documents where they lie")
+    if missing("flash-attn", device.type, dtype, head_size) is None:
+        why = f"installed, and reads packed documents where they lie; {refusal}"
+        return Choice("flash-attn", why, flash_attn.flash_attention)
+    return _instead(refusal)
+
+
+def _portable(why: str) -> Choice:
+    from trainwright.kernels.portable.operator import portable_attention  # imports triton
+
+    return Choice("portable", why, portable_attention)
+
+
+def _instead(refusal: str) -> Choice:
+    warning = f"{refusal}: attention is torch's scaled_dot_product_attention instead"
+    return Choice("sdpa", "in place of the portable kernels", sdpa_attention, warning)
+
+
+def _refusal(dtype: torch.dtype, head_size: int, device: torch.device) -> str | None:
+    """Why the portable kernels may not run on this GPU; None if they may."""
+    obstacle = missing("portable", device.type, dtype, head_size)
+    if obstacle is not None:
+        return obstacle
+    mine = validated.configuration("attention", dtype, head_size, device)
+    if validated.is_validated(mine):
+        return None
+    what = f"{mine.dtype} heads of {head_size} on {mine.chip} with Triton {mine.triton}"
+    return f"the portable kernels were not validated for {what} ({_VALIDATE})"
+
+
+def _has_triton() -> bool:
+    return importlib.util.find_spec("triton") is not None

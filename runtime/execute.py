@@ -205,6 +205,20 @@ def verify(plan: Plan) -> None:
             )
 
 
+def verify_kernels(plan: Plan) -> None:
+    """Every phase's attention can run here. Raises StageFailed if a package is missing."""
+    import torch
+
+    from trainwright.kernels.attention import missing
+
+    for stage in plan.stages:
+        if isinstance(stage, PhaseStage):
+            dtype = {"bf16": torch.bfloat16, "fp32": torch.float32}[stage.precision]
+            obstacle = missing(stage.attention, plan.hardware.device, dtype, stage.model.head_size)
+            if obstacle is not None:
+                raise StageFailed(f"phase `{stage.name}`: {obstacle}")
+
+
 def _lineage(plan: Plan) -> bytes:
     packages = ("torch", "megatron-core", "numpy", "sentencepiece", "safetensors")
     lineage = {

@@ -184,7 +184,12 @@ _CLUSTER = (
     Code("TW341", "speed-unknown", "error", "layouts cannot be compared on a gpu of unknown speed"),
 )
 
-CODES: dict[str, Code] = {row.code: row for row in (*_SPEC, *_COMPILER, *_CLUSTER)}
+_KERNELS = (
+    Code("TW501", "portable-on-cpu", "warning", "a CPU interprets our own kernels: for checking, not for speed"),
+    Code("TW502", "flash-attn-cannot-run", "error", "flash-attn does not know this device or precision"),
+)
+
+CODES: dict[str, Code] = {row.code: row for row in (*_SPEC, *_COMPILER, *_CLUSTER, *_KERNELS)}
 
 
 def page(code: str) -> str | None:

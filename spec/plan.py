@@ -206,7 +206,7 @@ class PhaseStage(Stage, kw_only=True, frozen=True, tag="phase"):
     rope_base: float
     learning_rate: LearningRatePlan
     optimizer: OptimizerPlan
-    attention: Literal["auto", "reference", "sdpa"]
+    attention: Literal["auto", "reference", "sdpa", "portable", "flash-attn"]
     layout: Layout
     placement: Placement
     checkpoint: CheckpointPlan

@@ -305,9 +305,13 @@ class Optimizer(Table, kw_only=True, frozen=True):
 
 
 class Kernels(Table, kw_only=True, frozen=True):
-    attention: Annotated[Literal["auto", "reference", "sdpa"], Meta(description="`reference` is slow and plain.")] = (
-        "auto"
-    )
+    attention: Annotated[
+        Literal["auto", "reference", "sdpa", "portable", "flash-attn"],
+        Meta(
+            description="`reference` is slow and plain, `sdpa` torch's own, `portable` ours in Triton (on a CPU "
+            "interpreted: for checking), `flash-attn` that package."
+        ),
+    ] = "auto"
 
 
 # --- [[phases]] ------------------------------------------------------------------------------------------------------

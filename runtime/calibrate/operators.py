@@ -52,7 +52,7 @@ def attention(
     """Causal attention by the kernel that training uses, with four query heads a key head: forward, backward."""
     groups = max(1, heads // 4)
     q, k, v = (_random((length, batch, count, size), precision).requires_grad_() for count in (heads, groups, groups))
-    attend = choose("auto", DTYPES[precision]).attend
+    attend = choose("auto", DTYPES[precision], size, q.device).attend
     gradient = torch.ones_like(q)
 
     def both() -> None:

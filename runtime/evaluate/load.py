@@ -7,11 +7,14 @@ from pathlib import Path
 from megatron.core.models.gpt import GPTModel
 from torch import Tensor
 
+from trainwright.runtime import host
 from trainwright.runtime.evaluate.process import ONE_PROCESS
 from trainwright.runtime.train import checkpoint
 from trainwright.runtime.train.model import build_model
 from trainwright.spec.artefact import CHECKPOINTS
 from trainwright.spec.plan import PhaseStage
+
+_OF_GPUS = ("portable", "flash-attn")  # on a CPU another kernel asks the model: interpreting is for checking steps
 
 
 class NoCheckpoint(Exception):
@@ -44,7 +47,7 @@ def load_model(phase: PhaseStage, folder: Path) -> Loaded:
         sequence_length=phase.sequence_length,
         rope_base=phase.rope_base,
         precision=phase.precision,
-        attention=phase.attention,
+        attention="auto" if phase.attention in _OF_GPUS and host.device().type == "cpu" else phase.attention,
         seed=None,
     )
     checkpoint.load_weights(chunks, newest)

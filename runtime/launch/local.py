@@ -6,7 +6,7 @@ import sys
 import uuid
 from pathlib import Path
 
-from trainwright.spec.plan import Plan
+from trainwright.spec.plan import PhaseStage, Plan
 
 
 class WorkersFailed(Exception):
@@ -32,7 +32,12 @@ def run_workers(plan: Plan, plan_file: Path, stage: str, run_folder: Path, proce
     # Workers import nothing from the folder the user happens to stand in.
     os.environ["PYTHONSAFEPATH"] = "1"
     if plan.hardware.device == "cpu":
-        os.environ["OMP_NUM_THREADS"] = str(max(1, len(os.sched_getaffinity(0)) // processes))
+        interpreted = _is_interpreted(plan, stage)
+        # Triton reads it once, while it is imported.
+        os.environ["TRITON_INTERPRET"] = "1" if interpreted else "0"
+        # The interpreter's many small products on a team of threads would wait for each other.
+        threads = 1 if interpreted else max(1, len(os.sched_getaffinity(0)) // processes)
+        os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = str(threads)
         # The profiler of a step's memory warns of blocks that are older than itself: it counts what is new.
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     config = LaunchConfig(
@@ -53,3 +58,9 @@ def run_workers(plan: Plan, plan_file: Path, stage: str, run_folder: Path, proce
         raise WorkersFailed(rank, failure.exitcode) from None
     except SignalException as error:
         raise KeyboardInterrupt from error
+
+
+def _is_interpreted(plan: Plan, stage: str) -> bool:
+    """Whether the stage trains on a CPU with kernels that are written for GPUs."""
+    trained = plan.stage(stage)
+    return isinstance(trained, PhaseStage) and trained.attention == "portable"

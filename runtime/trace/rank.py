@@ -53,7 +53,8 @@ def trace_step(stage: PhaseStage, *, micro_batches: int, seed: int | None = None
             sequence_length=stage.sequence_length,
             rope_base=stage.rope_base,
             precision=stage.precision,
-            attention=stage.attention,
+            # The package need not be here, and keeps what torch's own FlashAttention does.
+            attention="sdpa" if stage.attention == "flash-attn" else stage.attention,
             seed=seed,
             placement=stage.placement,
         )

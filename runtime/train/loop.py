@@ -67,6 +67,8 @@ def run(
     with Report(stage, out, distributed.get_rank(), state.step) as report:
         kernel = chunks[0].decoder.layers[0].self_attention.core_attention.choice
         report.say(f"parameters={parameters} attention={kernel.name} ({kernel.why}) from step {state.step}")
+        if kernel.warning is not None:
+            report.say(f"warning: {kernel.warning}")
         while state.step < stage.steps and not stop:
             began = time.perf_counter()
             micro_batches = own_micro_batches(batches, state.step, stage.layout)

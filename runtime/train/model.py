@@ -31,7 +31,7 @@ from megatron.core.transformer.transformer_layer import TransformerLayer, Transf
 from torch import Tensor, nn
 
 from trainwright.kernels import rope
-from trainwright.kernels.attention import choose
+from trainwright.kernels.attention import Wanted, choose
 from trainwright.kernels.cross_entropy import cross_entropy
 from trainwright.kernels.rms_norm import rms_norm
 from trainwright.kernels.swiglu import swiglu
@@ -47,7 +47,7 @@ def build_model(
     sequence_length: int,
     rope_base: float,
     precision: Literal["bf16", "fp32"],
-    attention: Literal["auto", "reference", "sdpa"],
+    attention: Wanted,
     seed: int | None,
     placement: Placement | None = None,
 ) -> list[GPTModel]:
@@ -111,10 +111,11 @@ class SwiGlu(MegatronModule):  # type: ignore[misc]
 class CoreAttention(nn.Module):
     """Rotates queries and keys, then attends inside documents."""
 
-    def __init__(self, *, rope_base: float, attention: Literal["auto", "reference", "sdpa"], **megatron: Any) -> None:
+    def __init__(self, *, rope_base: float, attention: Wanted, **megatron: Any) -> None:
         super().__init__()
         self.rope_base = rope_base
-        self.choice = choose(attention, megatron["config"].params_dtype)
+        config = megatron["config"]
+        self.choice = choose(attention, config.params_dtype, config.kv_channels, host.device())
 
     def forward(
         self, q_SBHD: Tensor, k_TBGD: Tensor, v_TBGD: Tensor, edges_BE: Tensor | None, **megatron: Any
@@ -179,7 +180,7 @@ def _block(
     layout: Layout,
     stage: int | None,
     rope_base: float,
-    attention: Literal["auto", "reference", "sdpa"],
+    attention: Wanted,
 ) -> TransformerBlockSubmodules:
     """The layers of this rank's chunk `stage`."""
     layer = ModuleSpec(

@@ -14,7 +14,7 @@ from tests.compiler.support import compile_fragment
 from trainwright.spec.codes import CODES, page
 from trainwright.spec.diagnostics import Diagnostic
 
-COMPILER_CODES = [code for code in CODES if code.startswith(("TW2", "TW3"))]
+COMPILER_CODES = [code for code in CODES if code.startswith(("TW2", "TW3", "TW5"))]
 GOLDEN = Path(__file__).parent / "golden_diagnostics.txt"
 
 

@@ -4,7 +4,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from trainwright.kernels.attention import choose
 from trainwright.kernels.reference import reference_attention
 from trainwright.kernels.sdpa import sdpa_attention
 
@@ -73,9 +72,3 @@ def test_packed_decoding_is_refused() -> None:
     q, k, v = inputs(torch.float32)
     with pytest.raises(ValueError, match="as many queries as keys"):
         sdpa_attention(q[-1:], k, v, torch.tensor(EDGES), None)
-
-
-def test_the_choice_says_why() -> None:
-    assert choose("auto", torch.bfloat16).name == "sdpa"
-    assert choose("reference", torch.float32).why == "asked for by name"
-    assert "float64" in choose("auto", torch.float64).why
