@@ -2,9 +2,10 @@
 
 At 92,544 entries a token's logits are 360 KB in fp32: of 256k tokens 88 GiB, more than any card has. Here they are made
 for a piece of the tokens at a time, forward for the log-sum-exp and the label's logit, and again for the gradients
-(8 N H V products instead of 6). Extra memory is a piece, and the weight's gradient in fp32: whatever N is.
+(8 N H V operations instead of 6). Extra memory is a piece, and the weight's gradient in fp32: whatever N is.
 
-N: tokens, H: hidden size, V: vocabulary entries of this rank (rank r of the group holds [r V, (r + 1) V)).
+N: tokens, H: hidden size, V: vocabulary entries of this rank (rank r of the group holds [r V, (r + 1) V)), P: tokens of
+a piece, R: tokens of a run.
 """
 
 from collections.abc import Iterator
@@ -15,8 +16,11 @@ from torch import Tensor, distributed
 from torch.autograd.function import once_differentiable
 
 IGNORED = -100  # a label that counts nothing, as in torch
-# Logits of a piece, in fp32. Products of this size keep a device busy; smaller ones keep a CPU's memory cool.
+# Logits of a piece, in fp32, at least. A piece has as many tokens as the hidden size or more: each one reads the weight
+# and adds to its gradient, which so many products outweigh.
 _CPU_PIECE_BYTES, _DEVICE_PIECE_BYTES = 1 << 26, 1 << 28
+# What is done to logits is done to runs of a piece's tokens, in an fp32 copy: on a CPU while they lie in the cache.
+_CPU_RUN_BYTES, _DEVICE_RUN_BYTES = 1 << 21, 1 << 27
 
 
 def linear_cross_entropy(
@@ -44,12 +48,28 @@ def _wide(dtype: torch.dtype) -> torch.dtype:
     return torch.float64 if dtype == torch.float64 else torch.float32
 
 
-def _pieces(hidden_NH: Tensor, entries: int) -> Iterator[slice]:
-    """Runs of tokens whose logits fit a piece."""
-    piece_bytes = _CPU_PIECE_BYTES if hidden_NH.is_cpu else _DEVICE_PIECE_BYTES
-    rows = max(1, piece_bytes // (4 * entries))
-    for first in range(0, len(hidden_NH), rows):
-        yield slice(first, first + rows)
+def _on_cpu(hidden_NH: Tensor) -> bool:
+    return hidden_NH.is_cpu
+
+
+def _logits(hidden_NH: Tensor, weight_VH: Tensor) -> Iterator[tuple[slice, Tensor]]:
+    """Pieces of the tokens, and their logits in the dtype of the product; the next piece's overwrite them."""
+    entries, (tokens, hidden) = len(weight_VH), hidden_NH.shape
+    piece_bytes = _CPU_PIECE_BYTES if _on_cpu(hidden_NH) else _DEVICE_PIECE_BYTES
+    rows = max(1, min(tokens, max(hidden, piece_bytes // (4 * entries))))
+    logits_PV = hidden_NH.new_empty(rows, entries)
+    for first in range(0, tokens, rows):
+        piece = slice(first, min(first + rows, tokens))
+        yield piece, torch.mm(hidden_NH[piece], weight_VH.T, out=logits_PV[: piece.stop - first])
+
+
+def _runs(piece: slice, logits_PV: Tensor) -> Iterator[tuple[slice, Tensor]]:
+    """Runs of a piece's tokens, and their logits."""
+    run_bytes = _CPU_RUN_BYTES if _on_cpu(logits_PV) else _DEVICE_RUN_BYTES
+    rows = max(1, run_bytes // (4 * logits_PV.shape[1]))
+    for index, logits_RV in enumerate(torch.split(logits_PV, rows)):
+        first = piece.start + index * rows
+        yield slice(first, first + len(logits_RV)), logits_RV
 
 
 class _LinearCrossEntropy(torch.autograd.Function):
@@ -66,19 +86,18 @@ class _LinearCrossEntropy(torch.autograd.Function):
         place_N = labels_N - (group.rank() * entries if group is not None else 0)
         mine_N = (place_N >= 0) & (place_N < entries)
         place_N = place_N.where(mine_N, 0)
-        top_N, total_N, label_N = (torch.empty(len(labels_N), dtype=wide, device=labels_N.device) for _ in range(3))
-        for piece in _pieces(hidden_NH, entries):
-            logits_PV = (hidden_NH[piece] @ weight_VH.T).to(wide)
+        lse_N, label_N = (torch.empty(len(labels_N), dtype=wide, device=labels_N.device) for _ in range(2))
+        for piece, logits_PV in _logits(hidden_NH, weight_VH):
             label_N[piece] = logits_PV.gather(1, place_N[piece, None])[:, 0] * mine_N[piece]
-            top_N[piece] = logits_PV.amax(-1)
-            total_N[piece] = logits_PV.sub_(top_N[piece, None]).exp_().sum(-1)
+            for run, logits_RV in _runs(piece, logits_PV):
+                top_R = logits_RV.amax(-1).to(wide)
+                lse_N[run] = (logits_RV - top_R[:, None]).exp_().sum(-1).log_().add_(top_R)
         if group is not None and group.size() > 1:
-            own_top_N = top_N.clone()
+            top_N = lse_N.clone()
             distributed.all_reduce(top_N, distributed.ReduceOp.MAX, group)
-            sums_2N = torch.stack((total_N * (own_top_N - top_N).exp(), label_N))
+            sums_2N = torch.stack(((lse_N - top_N).exp_(), label_N))
             distributed.all_reduce(sums_2N, distributed.ReduceOp.SUM, group)
-            total_N, label_N = sums_2N.unbind()
-        lse_N = total_N.log_().add_(top_N)
+            lse_N, label_N = sums_2N[0].log_().add_(top_N), sums_2N[1]
         counted_N = labels_N != IGNORED
         ctx.save_for_backward(hidden_NH, weight_VH, place_N, mine_N, counted_N, lse_N)
         ctx.z_loss = z_loss
@@ -91,19 +110,23 @@ class _LinearCrossEntropy(torch.autograd.Function):
         hidden_NH, weight_VH, place_N, mine_N, counted_N, lse_N = ctx.saved_tensors
         wide = _wide(hidden_NH.dtype)
         grad_N = grad_N.to(wide) * counted_N
-        share_N, hit_N = grad_N * (1 + 2 * ctx.z_loss * lse_N), grad_N * mine_N
+        hit_N = mine_N.to(wide)
         wants_hidden, wants_weight = ctx.needs_input_grad[:2]
         dhidden_NH = torch.empty_like(hidden_NH) if wants_hidden else None
         # Sums over pieces are kept in fp32: each piece's own product is rounded once.
         dweight_VH = torch.zeros_like(weight_VH, dtype=wide) if wants_weight else None
-        for piece in _pieces(hidden_NH, len(weight_VH)):
-            slope_PV = (hidden_NH[piece] @ weight_VH.T).to(wide).sub_(lse_N[piece, None]).exp_()
-            slope_PV.mul_(share_N[piece, None]).scatter_add_(1, place_N[piece, None], -hit_N[piece, None])
-            slope_PV = slope_PV.to(hidden_NH.dtype)
+        for piece, logits_PV in _logits(hidden_NH, weight_VH):
+            for run, logits_RV in _runs(piece, logits_PV):
+                slope_RV = (logits_RV - lse_N[run, None]).exp_()
+                if ctx.z_loss:
+                    slope_RV.mul_(1 + 2 * ctx.z_loss * lse_N[run, None])
+                slope_RV.scatter_add_(1, place_N[run, None], -hit_N[run, None])
+                torch.mul(slope_RV, grad_N[run, None], out=logits_RV)
+                del slope_RV  # before the next one is made
             if dhidden_NH is not None:
-                torch.mm(slope_PV, weight_VH, out=dhidden_NH[piece])
-            if dweight_VH is not None and dweight_VH.dtype == slope_PV.dtype:
-                dweight_VH.addmm_(slope_PV.T, hidden_NH[piece])
+                torch.mm(logits_PV, weight_VH, out=dhidden_NH[piece])
+            if dweight_VH is not None and dweight_VH.dtype == logits_PV.dtype:
+                dweight_VH.addmm_(logits_PV.T, hidden_NH[piece])
             elif dweight_VH is not None:
-                dweight_VH += slope_PV.T @ hidden_NH[piece]
+                dweight_VH += logits_PV.T @ hidden_NH[piece]
         return dhidden_NH, dweight_VH.to(weight_VH.dtype) if dweight_VH is not None else None, None, None, None
