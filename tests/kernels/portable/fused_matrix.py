@@ -11,10 +11,10 @@ from functools import partial
 from typing import Any
 
 import torch
-from tests.kernels.portable.matrix import DTYPES
 from torch import Tensor
 
 from trainwright.kernels import rms_norm, rope, swiglu
+from trainwright.kernels.correctness import DTYPES
 from trainwright.kernels.portable import rms_norm as portable_rms_norm
 from trainwright.kernels.portable import rope as portable_rope
 from trainwright.kernels.portable import swiglu as portable_swiglu

@@ -7,10 +7,10 @@ import json
 from collections.abc import Callable
 
 import torch
-from tests.kernels.portable.matrix import Case, packed, tensors
 from torch import Tensor
 
 from trainwright.kernels import reference
+from trainwright.kernels.correctness import Case, packed, tensors
 from trainwright.kernels.packing import Packing
 from trainwright.kernels.portable.operator import attention_backward, attention_forward, portable_attention
 
