@@ -70,7 +70,7 @@ class Pacer:
     def part(self, part: Part) -> Pace:
         """One micro-batch on a pipeline rank that holds this part, all its chunks together."""
         recomputed = self._recomputed(part)
-        whole = self.layer[0] * (part.layers * (1 - recomputed)) + self.layer[1] * (part.layers * recomputed)
+        whole: Pace = self.layer[0] * (part.layers * (1 - recomputed)) + self.layer[1] * (part.layers * recomputed)
         whole = whole + self.embedding * part.embedding + self.head * part.head
         host = self.profile.micro_batch_s * self.case.virtual_pipeline
         return whole + Pace({"launches": host}, host / 2, host / 2, 0.0)
