@@ -9,6 +9,7 @@ what `validated.json` records.
 """
 
 import argparse
+import itertools
 import json
 import os
 import re
@@ -24,6 +25,8 @@ BUDGETS = Path(__file__).parent / "budgets.json"
 SHARED_BYTES = 232_448  # a block's limit on sm_90
 DTYPES = {"bf16": 2, "fp16": 2, "fp32": 4}
 HEAD_SIZES = (64, 128, 256)
+HIDDEN_SIZES = (2048, 4096, 8192)
+ROPE_HEAD_SIZES = (64, 128)
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,37 @@ class Job:
 
 
 def jobs() -> Iterator[Job]:
+    """Every configuration of attention and of the fused operators."""
+    yield from _attention_jobs()
+    for dtype in DTYPES:
+        yield from _fused_jobs(dtype)
+
+
+def _fused_jobs(dtype: str) -> Iterator[Job]:
+    """Each code there is: a hidden size of 6144 runs that of 8192, and SwiGLU's is the same for every width."""
+    from trainwright.kernels.portable import rms_norm, rope, swiglu
+
+    kernels: list[tuple[str, Any, dict[str, Any], int]] = [
+        (f"swiglu_forward {dtype}", swiglu.forward, {"BLOCK": swiglu.BLOCK}, swiglu.WARPS),
+        (f"swiglu_backward {dtype}", swiglu.backward, {"BLOCK": swiglu.BLOCK}, swiglu.WARPS),
+    ]
+    for size, (what, add) in itertools.product(HIDDEN_SIZES, (("norm", False), ("add_norm", True))):
+        launch = rms_norm.Launch.forward(size)
+        constants: dict[str, Any] = {"ADD": add, "BLOCK": launch.block}
+        kernels.append((f"{what}_forward {dtype} H{size}", rms_norm.forward, constants, launch.warps))
+        launch = rms_norm.Launch.backward(size, DTYPES[dtype])
+        constants = {"ADD": add, "BLOCK": launch.block, "STAGES": launch.stages}
+        kernels.append((f"{what}_backward {dtype} H{size}", rms_norm.backward, constants, launch.warps))
+    for size, (what, placed) in itertools.product(ROPE_HEAD_SIZES, (("turn", False), ("turn_placed", True))):
+        rows, block = rope.rows_and_block(size // 2)
+        constants = {"PLACED": placed, "ROWS": rows, "BLOCK": block}
+        kernels.append((f"{what} {dtype} D{size}", rope.turn, constants, rope.WARPS))
+    for name, function, constants, warps in kernels:
+        signature, aligned = _signature(function, constants, dtype)
+        yield Job(name, function, signature, constants, aligned, warps, 1)
+
+
+def _attention_jobs() -> Iterator[Job]:
     """Every configuration the table of tiles can give, causal, with four query heads a group."""
     from trainwright.kernels.portable import attention
     from trainwright.kernels.portable.tiles import Tiles, configuration
@@ -75,22 +109,22 @@ def jobs() -> Iterator[Job]:
 
 
 def _signature(function: Any, constants: dict[str, Any], dtype: str) -> tuple[dict[str, str], tuple[str, ...]]:
-    """Triton's types of all arguments, and which of them are divisible by 16: pointers and strides are."""
+    """Triton's types of all arguments, and which of them are divisible by 16: pointers, strides and widths are."""
     signature, aligned = {}, []
     for name in function.arg_names:
         if name in constants:
             signature[name] = "constexpr"
-        elif name in ("DOCUMENTS", "TILES"):
+        elif name in ("DOCUMENTS", "TILES", "POSITIONS"):
             signature[name] = "*i32"
-        elif name in ("LSE", "DELTA") or (name == "GQ" and constants.get("ATOMIC") is not None):
+        elif name in ("LSE", "DELTA", "INVERSE", "PARTIAL") or (name == "GQ" and constants.get("ATOMIC") is not None):
             signature[name] = "*fp32"
         elif name.isupper():
             signature[name] = f"*{dtype}"
-        elif name.startswith("scale"):
+        elif name.startswith("scale") or name in ("eps", "sign"):
             signature[name] = "fp32"
         else:
             signature[name] = "i64" if name.startswith("s_") else "i32"
-        if signature[name].startswith("*") or name.startswith("s_"):
+        if signature[name].startswith("*") or name.startswith("s_") or name in ("features", "width", "half"):
             aligned.append(name)
     return signature, tuple(aligned)
 

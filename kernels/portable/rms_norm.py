@@ -7,6 +7,8 @@ bits. Statistics are fp32, whatever the dtype; use the torch version for float64
 N...: any leading dimensions, H: features.
 """
 
+from dataclasses import dataclass
+
 import torch
 import triton
 import triton.language as tl
@@ -16,7 +18,7 @@ from trainwright.kernels.portable import interpreter
 from trainwright.kernels.portable.rows import as_rows
 
 _MULTIPROCESSORS = 132  # an H100's and an H200's; a constant, for the sake of equal bits elsewhere
-_WARPS_EACH = 32  # of a multiprocessor's 64, as 64 registers a thread allow
+_WARPS_EACH = 32  # what a multiprocessor's registers hold at 64 a thread
 _ROWS_EACH = 8  # at least, or the partial sums are a traffic of their own
 
 if triton.knobs.runtime.interpret:
@@ -46,14 +48,15 @@ def forward(
 
 @triton.jit
 def backward(
-    GOUT, GTOTAL, X, WEIGHT, INVERSE, GX, PARTIAL, rows, features, s_g, s_t, s_x, ADD: tl.constexpr, BLOCK: tl.constexpr
+    GOUT, GTOTAL, X, WEIGHT, INVERSE, GX, PARTIAL, rows, features, s_g, s_t, s_x,
+    ADD: tl.constexpr, BLOCK: tl.constexpr, STAGES: tl.constexpr,
 ):  # fmt: skip
     """Gradients of this program's rows, and their part of the weight's gradient; the formula is the torch version's."""
     h = tl.arange(0, BLOCK)
     inside = h < features
     weight = tl.load(WEIGHT + h, mask=inside, other=0.0).to(tl.float32)
     gweight = tl.zeros([BLOCK], tl.float32)
-    for number in range(tl.program_id(0), rows, tl.num_programs(0)):
+    for number in tl.range(tl.program_id(0), rows, tl.num_programs(0), num_stages=STAGES):
         row = tl.cast(number, tl.int64)
         inverse = tl.load(INVERSE + row)
         normal = tl.load(X + row * s_x + h, mask=inside, other=0.0).to(tl.float32) * inverse
@@ -67,10 +70,26 @@ def backward(
     tl.store(PARTIAL + tl.program_id(0).to(tl.int64) * features + h, gweight, mask=inside)
 
 
-def block_and_warps(features: int) -> tuple[int, int]:
-    """Elements a program holds of a row, and its warps: sixteen elements a thread, while there are threads."""
-    block = triton.next_power_of_2(features)
-    return block, min(16, max(1, block // 512))
+@dataclass(frozen=True)
+class Launch:
+    """How rows of a length are worked on: elements a program holds of one, its warps, and rows on their way."""
+
+    block: int
+    warps: int
+    stages: int = 1
+
+    @classmethod
+    def forward(cls, features: int) -> "Launch":
+        """Sixteen elements a thread."""
+        block = triton.next_power_of_2(features)
+        return cls(block, min(16, max(1, block // 512)))
+
+    @classmethod
+    def backward(cls, features: int, element_bytes: int) -> "Launch":
+        """Eight elements a thread, for more registers each; as many stages as 96 KiB hold of three rows each."""
+        block = triton.next_power_of_2(features)
+        stages = {0: 3, 1: 2}.get((block * element_bytes - 1) // 16_384, 1)
+        return cls(block, min(32, max(1, block // 256)), stages)
 
 
 def _forward(x_NH: Tensor, residual_NH: Tensor | None, weight_H: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
@@ -79,11 +98,11 @@ def _forward(x_NH: Tensor, residual_NH: Tensor | None, weight_H: Tensor, eps: fl
     out = torch.empty(x_NH.shape, dtype=x_NH.dtype, device=x_NH.device)
     total = out if residual_NH is None else torch.empty_like(out)
     inverse = torch.empty((*x_NH.shape[:-1], 1), device=x_NH.device)
-    block, warps = block_and_warps(x.shape[1])
+    launch = Launch.forward(x.shape[1])
     if len(x):
         forward[(len(x),)](
             x, residual, weight_H, total, out, inverse, x.shape[1], eps, x.stride(0), residual.stride(0),
-            ADD=residual_NH is not None, BLOCK=block, num_warps=warps,
+            ADD=residual_NH is not None, BLOCK=launch.block, num_warps=launch.warps,
         )  # fmt: skip
     return total, out, inverse
 
@@ -109,14 +128,14 @@ def _norm_backward(
     gtotal = gout if gtotal_NH is None else as_rows(gtotal_NH)
     rows, features = x.shape
     gx = torch.empty(x_NH.shape, dtype=x_NH.dtype, device=x_NH.device)
-    block, warps = block_and_warps(features)
-    programs = min(_MULTIPROCESSORS * _WARPS_EACH // warps, triton.cdiv(rows, _ROWS_EACH))
+    launch = Launch.backward(features, x.element_size())
+    programs = min(_MULTIPROCESSORS * _WARPS_EACH // launch.warps, triton.cdiv(rows, _ROWS_EACH))
     partial = torch.empty((programs, features), device=x_NH.device)
     if rows:
         backward[(programs,)](
             gout, gtotal, x, weight_H, inverse_N1, gx, partial, rows, features,
             gout.stride(0), gtotal.stride(0), x.stride(0),
-            ADD=gtotal_NH is not None, BLOCK=block, num_warps=warps,
+            ADD=gtotal_NH is not None, BLOCK=launch.block, STAGES=launch.stages, num_warps=launch.warps,
         )  # fmt: skip
     return gx, partial.sum(0).to(weight_H.dtype)
 
