@@ -20,7 +20,7 @@ from torch.distributed import ProcessGroup
 
 from trainwright.kernels.context_parallel.exchange import heads_for_tokens, tokens_for_heads
 from trainwright.kernels.context_parallel.gathered import gathered_attention
-from trainwright.kernels.context_parallel.local import local_attention
+from trainwright.kernels.context_parallel.local import Local
 from trainwright.kernels.context_parallel.ring import ring_attention
 from trainwright.kernels.context_parallel.zigzag import edges_of
 
@@ -52,6 +52,7 @@ def context_attention(
     edges_BE: Tensor | None,
     scale: float | None,
     exchange: Exchange,
+    local: Local,
 ) -> Tensor:
     """o_SBHD: softmax(scale q k^T) v inside each document; `scale` is 1/sqrt(D) if None. Differentiable.
 
@@ -64,7 +65,6 @@ def context_attention(
         q, k, v = q_SBHD, k_SBGD, v_SBGD
     ranks = 1 if exchange.tokens is None else exchange.tokens.size()
     edges = edges_of(edges_BE, q.shape[1], len(q) * ranks)
-    local = local_attention(q.device)
     if exchange.tokens is not None and exchange.tokens_by == "gather":
         o = gathered_attention(q, k, v, edges, scale, exchange.tokens, local)
     else:

@@ -30,13 +30,17 @@ class Block:
     causal: bool
 
 
-@lru_cache(maxsize=64)
-def positions(length: int, rank: int, ranks: int, device: torch.device) -> Tensor:
-    """positions_S of the rank's tokens in a sequence of `length`. Raises ValueError if it cannot be cut."""
-    if length % (2 * ranks):
+def runs(length: int, rank: int, ranks: int) -> tuple[tuple[int, int], ...]:
+    """First position and length of the rank's two slices of a sequence. Raises ValueError if it cannot be cut."""
+    size, rest = divmod(length, 2 * ranks)
+    if rest:
         raise ValueError(f"a sequence of {length} tokens cannot be cut into 2 x {ranks} slices")
-    slices = torch.arange(length, device=device).view(2 * ranks, -1)
-    return torch.cat((slices[rank], slices[2 * ranks - 1 - rank]))
+    return (rank * size, size), ((2 * ranks - 1 - rank) * size, size)
+
+
+def positions(length: int, rank: int, ranks: int) -> Tensor:
+    """positions_S of the rank's tokens, on the CPU."""
+    return torch.cat([torch.arange(first, first + size) for first, size in runs(length, rank, ranks)])
 
 
 def edges_of(edges_BE: Tensor | None, rows: int, length: int) -> Edges:

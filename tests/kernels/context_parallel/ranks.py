@@ -13,6 +13,7 @@ from torch import Tensor, distributed
 from torch.distributed import ProcessGroup
 
 from trainwright.kernels.context_parallel.attention import Exchange, context_attention
+from trainwright.kernels.context_parallel.local import local_attention
 from trainwright.kernels.context_parallel.zigzag import positions
 from trainwright.kernels.reference import reference_attention
 
@@ -54,12 +55,13 @@ def drawn(heads: int, groups: int, dtype: torch.dtype) -> list[Tensor]:
 def differences(exchange: Exchange, edges: Tensor | None, heads: int, groups: int, dtype: torch.dtype) -> list[float]:
     """Of o, gq, gk and gv: the largest over all ranks."""
     q, k, v, go = drawn(heads, groups, dtype)
+    local = local_attention("sdpa", dtype, q.device)
     whole_q, whole_k, whole_v = (x.double().requires_grad_() for x in (q, k, v))
     whole_o = reference_attention(whole_q, whole_k, whole_v, edges, 0.4)
     expected = [whole_o.detach(), *torch.autograd.grad(whole_o, (whole_q, whole_k, whole_v), go.double())]
-    own = positions(LENGTH, distributed.get_rank(), distributed.get_world_size(), q.device)
+    own = positions(LENGTH, distributed.get_rank(), distributed.get_world_size())
     q, k, v = (x[own].requires_grad_() for x in (q, k, v))
-    o = context_attention(q, k, v, edges, 0.4, exchange)
+    o = context_attention(q, k, v, edges, 0.4, exchange, local)
     found = [o.detach(), *torch.autograd.grad(o, (q, k, v), go[own])]
     assert [x.dtype for x in found] == [dtype] * 4
     apart = [
@@ -86,7 +88,8 @@ def main() -> None:
     refused = ""
     try:
         q, k, v, _ = drawn(3, 3, torch.float64)
-        context_attention(q, k, v, None, None, exchanges(ranks)["all_to_all"])
+        local = local_attention("reference", q.dtype, q.device)
+        context_attention(q, k, v, None, None, exchanges(ranks)["all_to_all"], local)
     except ValueError as error:
         refused = str(error)
     distributed.destroy_process_group()

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import torch
@@ -14,8 +15,6 @@ from trainwright.kernels.context_parallel.local import local_attention
 from trainwright.kernels.context_parallel.zigzag import block, gathered, positions
 from trainwright.kernels.packing import Packing
 from trainwright.kernels.reference import attend
-
-CPU = torch.device("cpu")
 
 
 @pytest.mark.parametrize("ranks", [2, 4])
@@ -40,18 +39,18 @@ def test_every_exchange_equals_one_call(ranks: int, tmp_path: Path) -> None:
 
 
 def test_a_rank_holds_an_early_and_a_late_slice() -> None:
-    assert positions(16, 1, 4, CPU).tolist() == [2, 3, 12, 13]
+    assert positions(16, 1, 4).tolist() == [2, 3, 12, 13]
     with pytest.raises(ValueError, match="a sequence of 12 tokens cannot be cut into 2 x 4 slices"):
-        positions(12, 0, 4, CPU)
+        positions(12, 0, 4)
     whole = torch.arange(16)
-    held = torch.stack([positions(16, rank, 4, CPU) for rank in range(4)])
+    held = torch.stack([positions(16, rank, 4) for rank in range(4)])
     assert torch.equal(by_rank(whole, 4), held)
     assert torch.equal(in_order(held), whole)
 
 
 def test_ranks_side_by_side_hold_what_one_of_fewer_would() -> None:
-    inside = torch.stack([positions(16, rank, 4, CPU) for rank in (2, 3)])
-    assert torch.equal(in_order(inside), positions(16, 1, 2, CPU))
+    inside = torch.stack([positions(16, rank, 4) for rank in (2, 3)])
+    assert torch.equal(in_order(inside), positions(16, 1, 2))
 
 
 def test_gathered_documents_end_where_a_slice_ends() -> None:
@@ -85,7 +84,10 @@ def test_the_work_of_ranks_is_even() -> None:
 
 
 @pytest.mark.parametrize("causal", [True, False])
-def test_local_attention_is_the_reference_with_its_log_sum_exp(causal: bool) -> None:
+@pytest.mark.parametrize("name", ["reference", "sdpa"])
+def test_local_attention_is_the_reference_with_its_log_sum_exp(
+    name: Literal["reference", "sdpa"], causal: bool
+) -> None:
     torch.manual_seed(0)
     documents = ((0, 0, 3, 0, 5), (0, 4, 2, 6, 2), (1, 1, 5, 0, 9))  # with gaps; queries align to the last key
     q, k, v = (
@@ -95,7 +97,7 @@ def test_local_attention_is_the_reference_with_its_log_sum_exp(causal: bool) -> 
     o, lse = attend(q, k, v, Packing(torch.tensor(documents, dtype=torch.int32)), scale=0.7, causal=causal)
     go = torch.randn_like(o)
     expected = torch.autograd.grad(o, (q, k, v), go)
-    local = local_attention(CPU)
+    local = local_attention(name, torch.float64, torch.device("cpu"))
     q, k, v = q.detach(), k.detach(), v.detach()
     own_o, own_lse = local.forward(q, k, v, documents, 0.7, causal)
     torch.testing.assert_close((own_o, own_lse), (o.detach(), lse.detach()))
