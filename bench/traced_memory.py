@@ -48,6 +48,8 @@ LAYOUTS: tuple[tuple[str, int, dict[str, Any]], ...] = (
     ("1.8b", 32768, {"data": 64, "recompute": "full"}),
     ("1.8b", 32768, {"tensor": 4, "data": 16}),
     ("7b", 4096, {"tensor": 2, "data": 64}),
+    ("7b", 4096, {"data": 64, "zero_group": 8}),
+    ("7b", 4096, {"tensor": 2, "pipeline": 2, "data": 16, "zero_group": 4}),
     ("7b", 4096, {"tensor": 2, "sequence_parallel": False, "data": 4}),
     ("7b", 4096, {"tensor": 4, "data": 2, "zero": 0}),
     ("7b", 4096, {"tensor": 8, "data": 128, "micro_batch": 2}),
@@ -124,7 +126,8 @@ def words(size: str, sequence_length: int, changes: dict[str, Any]) -> str:
     axes = [f"{short[key]} {value}" for key, value in changes.items() if key in short]
     if changes.get("sequence_parallel") is False:
         axes.append("no SP")
-    axes.append("ZeRO 0" if changes.get("zero") == 0 else "ZeRO 1")
+    group = f" over {changes['zero_group']}" if "zero_group" in changes else ""
+    axes.append("ZeRO 0" if changes.get("zero") == 0 else f"ZeRO 1{group}")
     if "recompute" in changes:
         what = changes.get("recompute_modules") or (
             [f"{changes['recompute_layers']} layers"] if "recompute_layers" in changes else ["full"]

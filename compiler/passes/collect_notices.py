@@ -85,9 +85,6 @@ def _layouts(draft: Draft) -> Iterator[Notice]:
             yield Notice(key=_key(index, own, "context"), message=message, blocks=True)
         for key, message in _not_built(layout):
             yield Notice(key=_key(index, own, key), message=message, blocks=True)
-        if layout.zero and layout.zero_group != layout.data:
-            message = "sharding inside groups smaller than the data axis is not built yet"
-            yield Notice(key=_key(index, own, "zero_group"), message=message, blocks=True)
 
 
 def _not_built(layout: Layout) -> Iterator[tuple[str, str]]:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 RECOMPUTE = ("none", "selective", "full")
 ZERO = (1, 0, 2, 3)  # the default first: where nothing can be shared, all are one
 _MESH = ("tensor", "pipeline", "virtual_pipeline", "context", "data", "micro_batch", "micro_batches")
-# What the runtime executes of keys of which the language knows more; of `zero_group`, the whole data axis.
+# What the runtime executes of keys of which the language knows more.
 _RUNNABLE: dict[str, Sequence[int]] = {"context": (1,), "zero": (0, 1)}
 
 
@@ -55,7 +55,6 @@ class Group:
         return {
             "context": self.columns["context"] > 1,
             "zero": everywhere & (self.zero > 1),
-            "zero_group": everywhere & (self.zero > 0) & (self.columns["zero_group"] != self.columns["data"]),
         }
 
     @property
@@ -174,7 +173,7 @@ def _groups(question: Question, everything: bool) -> Iterator[Group]:
             for interleaved in (False, True):
                 keep = fits & ((meshes["virtual_pipeline"] > 1) == interleaved)
                 kept = {name: column[keep] for name, column in meshes.items()}
-                columns = _with_zero_groups(question, kept, zero, everything)
+                columns = _with_zero_groups(question, kept, zero)
                 if topology.weight > 1:
                     holders = columns["context"] * columns["zero_group" if zero else "data"]
                     columns = {name: column[holders % topology.weight == 0] for name, column in columns.items()}
@@ -183,16 +182,14 @@ def _groups(question: Question, everything: bool) -> Iterator[Group]:
                     yield Group(sequence_parallel, zero, recompute, schedule, columns)
 
 
-def _with_zero_groups(
-    question: Question, meshes: "dict[str, Column]", zero: int, everything: bool
-) -> "dict[str, Column]":
+def _with_zero_groups(question: Question, meshes: "dict[str, Column]", zero: int) -> "dict[str, Column]":
     """The meshes, each as often as there are groups to shard in."""
     import numpy as np
 
     data, written = meshes["data"], question.topology.zero_group
     if zero == 0:
         return meshes | {"zero_group": np.ones_like(data)}
-    if written is None or (written == "auto" and not everything):
+    if written is None:
         return meshes | {"zero_group": data}
     if written != "auto":
         keep = data % written == 0

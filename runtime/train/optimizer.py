@@ -7,12 +7,8 @@ from megatron.core.distributed import DistributedDataParallel, DistributedDataPa
 from megatron.core.models.gpt import GPTModel
 from megatron.core.optimizer import ChainedOptimizer, OptimizerConfig, get_megatron_optimizer
 
+from trainwright.runtime.train.parallel import optimizer_copies, optimizer_shards
 from trainwright.spec.plan import Layout, OptimizerPlan
-
-
-def sharded(layout: Layout) -> bool:
-    """Whether the optimizer is spread over the data axis; a checkpoint does not depend on it."""
-    return layout.zero == 1 and layout.data > 1
 
 
 def wrap(chunks: list[GPTModel], layout: Layout) -> list[DistributedDataParallel]:
@@ -21,7 +17,8 @@ def wrap(chunks: list[GPTModel], layout: Layout) -> list[DistributedDataParallel
     for index, chunk in enumerate(chunks):
         config = DistributedDataParallelConfig(
             grad_reduce_in_fp32=True,
-            use_distributed_optimizer=sharded(layout),
+            use_distributed_optimizer=optimizer_shards(layout) > 1,
+            num_distributed_optimizer_instances=optimizer_copies(layout),
         )
         wrapped.append(DistributedDataParallel(chunk.config, config, chunk, disable_bucketing=index > 0))
         chunk.config.finalize_model_grads_func = finalize_model_grads
@@ -34,7 +31,7 @@ def build_optimizer(
     layout: Layout,
     precision: Literal["bf16", "fp32"],
 ) -> ChainedOptimizer:
-    """AdamW over the chunks' parameters, with fp32 masters in bf16, sharded over the data axis with zero = 1.
+    """AdamW over the chunks' parameters, with fp32 masters in bf16, sharded inside groups of ranks with zero = 1.
 
     Weight decay applies to every parameter, norms included, as in InternEvo.
     """
@@ -48,7 +45,7 @@ def build_optimizer(
         clip_grad=plan.clip,
         bf16=precision == "bf16",
         params_dtype=torch.bfloat16 if precision == "bf16" else torch.float32,
-        use_distributed_optimizer=sharded(layout),
+        use_distributed_optimizer=optimizer_shards(layout) > 1,
     )
     optimizer = get_megatron_optimizer(config, chunks, config_overrides={}, use_gloo_process_groups=False)
     for group in optimizer.param_groups:

@@ -17,10 +17,8 @@ class UnsupportedLayoutError(Exception):
 
 def refuse_unsupported(layout: Layout) -> None:
     """Raises UnsupportedLayoutError for what plans can hold but this version cannot run."""
-    shard = f"the optimizer is sharded over the whole data axis (zero_group = {layout.data})"
     reasons = {
         f"context parallelism is not built yet, but the layout asks for context = {layout.context}": layout.context > 1,
-        f"{shard}, not yet over groups of {layout.zero_group}": layout.zero == 1 and layout.zero_group != layout.data,
         f"zero = {layout.zero} is not built yet: ZeRO 0 and 1 are": layout.zero > 1,
         "weight parallelism is not built yet": layout.weight > 1,
         "offloading to the host's memory is not built yet": bool(layout.offload),
@@ -29,6 +27,17 @@ def refuse_unsupported(layout: Layout) -> None:
     for reason, holds in reasons.items():
         if holds:
             raise UnsupportedLayoutError(reason)
+
+
+def optimizer_shards(layout: Layout) -> int:
+    """Neighbouring ranks that share one copy of the optimizer's state; 1 if each has all of it."""
+    return layout.zero_group * layout.context if layout.zero else 1
+
+
+def optimizer_copies(layout: Layout) -> int:
+    """Copies of a sharded optimizer's state, between which gradients are summed; 1 if it is not sharded."""
+    shards = optimizer_shards(layout)
+    return layout.data * layout.context // shards if shards > 1 else 1
 
 
 def initialize(
@@ -64,6 +73,7 @@ def initialize(
         tensor_model_parallel_size=layout.tensor,
         pipeline_model_parallel_size=layout.pipeline,
         virtual_pipeline_model_parallel_size=layout.virtual_pipeline if layout.virtual_pipeline > 1 else None,
+        num_distributed_optimizer_instances=optimizer_copies(layout),
         create_gloo_process_groups=False,
     )
     # Megatron's random states must exist, but nothing draws from them: there is no dropout, weights have their own.

@@ -117,6 +117,7 @@ def test_what_the_runtime_cannot_execute_is_left_out_and_counted() -> None:
     runnable, every = legal_layouts(question()), legal_layouts(question(everything=True))
     assert len(runnable) + runnable.left_out == len(every)
     assert not any(is_unrunnable(layout) for layout in layouts(question()))
+    assert any(1 < layout.zero_group < layout.data for layout in layouts(question()))
     assert any(is_unrunnable(layout) for layout in layouts(question(everything=True)))
 
 

@@ -37,7 +37,7 @@ def check(wanted: list[TraceJob]) -> None:
 
 
 def test_planned_and_traced_memory_agree_on_a_pipeline() -> None:
-    check(jobs({"tensor": 2, "pipeline": 2, "data": 256, "micro_batches": 4}))
+    check(jobs({"tensor": 2, "pipeline": 2, "data": 256, "zero_group": 8, "micro_batches": 4}))
 
 
 @pytest.mark.slow

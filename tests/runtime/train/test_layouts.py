@@ -16,7 +16,11 @@ PAIRS: dict[str, dict[str, Any]] = {
     "DP 2, whole optimizer": {"data": 2, "zero": 0},
     "TP 2, full recomputation": {"tensor": 2, "recompute": "full", "micro_batch": 4},
 }
-EIGHT: dict[str, Any] = {"tensor": 2, "pipeline": 2, "data": 2}
+EIGHTS: dict[str, dict[str, Any]] = {
+    "TP 2 x PP 2 x DP 2": {"tensor": 2, "pipeline": 2, "data": 2},
+    "TP 2 x DP 4, optimizer over groups of 2": {"tensor": 2, "data": 4, "zero_group": 2, "micro_batch": 1},
+    "TP 2 x DP 4, optimizer over groups of 1": {"tensor": 2, "data": 4, "zero_group": 1, "micro_batch": 1},
+}
 
 
 def apart(run: list[list[float]], reference: list[list[float]]) -> tuple[float, float]:
@@ -39,8 +43,8 @@ def test_every_layout_gives_the_losses_of_one_process(world: World) -> None:
     (reference,) = world(1, **job, layouts=[{}])
     assert reference[-1][0] < 0.8 * reference[0][0]
     pairs = dict(zip(PAIRS, world(2, **job, layouts=list(PAIRS.values())), strict=True))
-    runs = {**pairs, "TP 2 x PP 2 x DP 2": world(8, **job, layouts=[EIGHT])[0]}
-    differences = {name: apart(run, reference) for name, run in runs.items()}
+    eights = dict(zip(EIGHTS, world(8, **job, layouts=list(EIGHTS.values())), strict=True))
+    differences = {name: apart(run, reference) for name, run in {**pairs, **eights}.items()}
     print(differences)
     check(differences)
 

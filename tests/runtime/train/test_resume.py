@@ -61,6 +61,21 @@ def test_a_checkpoint_of_one_layout_goes_on_under_another(world: World, tmp_path
 
 
 @pytest.mark.slow
+def test_groups_that_share_an_optimizer_may_change_between_runs(world: World, tmp_path: Path) -> None:
+    whole, first, second = (tmp_path / name for name in ("whole", "first", "second"))
+    world(1, **JOB, layouts=[{}], out=[str(whole)])
+    groups, axis = {"data": 4, "zero_group": 2}, {"data": 4}
+    outs = [str(first), str(second)]
+    stopped = world(4, **JOB, layouts=[groups, axis], out=outs, stop_after=6)
+    assert all(summary["interrupted"] for summary in stopped)
+    continued = world(4, **JOB, layouts=[axis, groups], out=outs)
+    assert [summary["continued_from"] for summary in continued] == [6, 6]
+    expected = losses(whole)
+    for out in (first, second):
+        assert losses(out) == pytest.approx(expected, rel=1e-5, abs=0), out.name
+
+
+@pytest.mark.slow
 def test_a_later_phase_starts_from_the_weights_and_the_optimizer_of_an_earlier_one(
     world: World, tmp_path: Path
 ) -> None:

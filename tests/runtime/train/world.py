@@ -49,7 +49,7 @@ def layout(changes: dict[str, Any]) -> Layout:
     )  # fmt: skip
     other = structs.replace(one, **changes)
     micro_batches = SEQUENCES // other.data // other.micro_batch
-    return structs.replace(other, zero_group=other.data, micro_batches=micro_batches)
+    return structs.replace(other, zero_group=changes.get("zero_group", other.data), micro_batches=micro_batches)
 
 
 def model(changes: dict[str, Any]) -> ModelPlan:
