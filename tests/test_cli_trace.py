@@ -85,4 +85,4 @@ def test_without_the_runtimes_packages_it_is_1_and_one_sentence(
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err.count("\n") == 1
-    assert "needs torch and megatron.core" in captured.err
+    assert "needs torch, megatron.core, einops" in captured.err

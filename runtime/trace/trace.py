@@ -33,10 +33,10 @@ def passes(layout: Layout, pipeline_rank: int) -> int:
 
 def trace(jobs: Iterable[TraceJob]) -> Iterator[TracedRank]:
     """What each job's rank allocates, in the order of the jobs. Raises TraceError."""
-    missing = [name for name in ("torch", "megatron.core") if not _installed(name)]
+    missing = [name for name in ("torch", "megatron.core", "einops") if not _installed(name)]
     if missing:
         raise TraceError(
-            f"tracing memory runs the training code, which needs {' and '.join(missing)}: "
+            f"tracing memory runs the training code, which needs {', '.join(missing)}: "
             "install trainwright with its extra [train]"
         )
     with ThreadPoolExecutor(_AT_ONCE) as pool:

@@ -270,7 +270,10 @@ def can_run() -> bool:
 
 
 def _missing_packages() -> list[str]:
-    needed = ("torch", "megatron-core", "sentencepiece", "psutil", "safetensors", "tensorboard", "jinja2", "zstandard")
+    needed = (
+        "torch", "megatron-core", "einops", "sentencepiece", "psutil", "safetensors", "tensorboard", "jinja2",
+        "zstandard",
+    )  # fmt: skip
     found = {name.lower() for distribution in importlib.metadata.distributions() if (name := distribution.name)}
     return [name for name in needed if name not in found]
 
