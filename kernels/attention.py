@@ -9,7 +9,6 @@ fill the row: [0, 3, 8, 8] is two documents of 3 and 5 tokens and one of none. `
 A query sees its own and earlier positions of its own document and nothing else, whatever the others hold.
 """
 
-import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
@@ -71,7 +70,7 @@ def choose(wanted: Wanted, dtype: torch.dtype, head_size: int, device: torch.dev
 def missing(wanted: Wanted, device: str, dtype: torch.dtype, head_size: int) -> str | None:
     """Why `wanted` cannot run on a "cpu" or "cuda" device at all, in a sentence; None if it can. Imports no kernel."""
     if wanted == "portable":
-        if not _has_triton():
+        if not validated.has_triton():
             return '`attention = "portable"` needs triton, which is not installed: pip install triton'
         if head_size > _PORTABLE_HEAD_SIZE or dtype not in _FLOATS:
             return f"the portable kernels know no {validated.name_of(dtype)} heads of {head_size}"
@@ -122,7 +121,3 @@ def _refusal(dtype: torch.dtype, head_size: int, device: torch.device) -> str | 
         return None
     what = f"{mine.dtype} heads of {head_size} on {mine.chip} with Triton {mine.triton}"
     return f"the portable kernels were not validated for {what} ({_VALIDATE})"
-
-
-def _has_triton() -> bool:
-    return importlib.util.find_spec("triton") is not None

@@ -63,7 +63,7 @@ def tensors(case: Case, seed: int = 0, device: torch.device = CPU) -> tuple[Tens
     if case.slices:
         width = case.heads + 2 * case.groups
         whole = torch.randn(case.rows, max(queries, keys), width, size, generator=generator).to(device, dtype)
-        parts = whole.split((case.heads, case.groups, case.groups), dim=2)
+        parts = torch.split(whole, [case.heads, case.groups, case.groups], dim=2)
         return parts[0], parts[1], parts[2]
     q = torch.randn(case.rows, queries, case.heads, size, generator=generator) * case.large
     k = torch.randn(case.rows, keys, case.groups, size, generator=generator)

@@ -5,6 +5,7 @@ and chip it was made with. `python -m trainwright.kernels.validate` makes entrie
 """
 
 import hashlib
+import importlib.util
 import json
 from dataclasses import asdict, dataclass
 from functools import lru_cache
@@ -12,15 +13,19 @@ from pathlib import Path
 
 import torch
 
+_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 _HERE = Path(__file__).resolve().parent
 _SOURCES = {
     "attention": ("packing.py", "portable/attention.py", "portable/operator.py", "portable/tiles.py"),
+    "rms_norm": ("portable/rms_norm.py", "portable/rows.py"),
+    "rope": ("portable/rope.py", "portable/rows.py"),
+    "swiglu": ("portable/swiglu.py", "portable/rows.py"),
 }
 
 
 @dataclass(frozen=True)
 class Configuration:
-    """What decides the code that runs. `chip` is such as sm_90, `dtype` such as bf16."""
+    """What decides the code that runs. `chip` is such as sm_90, `dtype` such as bf16; `head_size` 0 stands for any."""
 
     operator: str
     source: str
@@ -45,14 +50,20 @@ def configuration(operator: str, dtype: torch.dtype, head_size: int, device: tor
     """That of an operator on a CUDA device. Needs Triton."""
     import triton
 
+    return Configuration(operator, source_hash(operator), triton.__version__, chip(device), name_of(dtype), head_size)
+
+
+def chip(device: torch.device) -> str:
+    """Such as sm_90; cpu where there is no GPU."""
+    if device.type == "cpu":
+        return "cpu"
     major, minor = torch.cuda.get_device_capability(device)
-    source, chip = source_hash(operator), f"sm_{major}{minor}"
-    return Configuration(operator, source, triton.__version__, chip, name_of(dtype), head_size)
+    return f"sm_{major}{minor}"
 
 
 def name_of(dtype: torch.dtype) -> str:
     """bf16, fp16, fp32; others as torch calls them."""
-    names = {torch.bfloat16: "bf16", torch.float16: "fp16", torch.float32: "fp32"}
+    names = {known: name for name, known in _DTYPES.items()}
     return names.get(dtype, str(dtype).removeprefix("torch."))
 
 
@@ -76,8 +87,27 @@ def own_place() -> Path:
     return shipped if (_HERE.parent / "pyproject.toml").exists() else users
 
 
+def has_triton() -> bool:
+    return importlib.util.find_spec("triton") is not None
+
+
 def is_validated(wanted: Configuration) -> bool:
     return any(entry.configuration == wanted for path in places() for entry in read(path))
+
+
+def summary(device: torch.device) -> str:
+    """Which configurations may run on this device, in words."""
+    if device.type == "cpu":
+        return "nothing to validate: a CPU interprets our kernels"
+    if not has_triton():
+        return "nothing: triton is not installed"
+    entries = {entry.configuration for path in places() for entry in read(path)}
+    names = sorted(
+        f"{entry.operator} {entry.dtype}" + (f" D{entry.head_size}" if entry.head_size else "")
+        for entry in entries
+        if entry == configuration(entry.operator, _DTYPES[entry.dtype], entry.head_size, device)
+    )
+    return ", ".join(names) if names else "nothing yet: `trainwright kernels validate` tries our kernels"
 
 
 def read(path: Path) -> list[Entry]:

@@ -16,7 +16,7 @@ from trainwright.spec.plan import decode
 BROKEN = Path(__file__).parents[1] / "docs" / "pictures" / "broken.toml"
 VERBS = {
     "init", "check", "show", "graph", "plan", "diff", "explain", "schema",
-    "run", "resume", "cancel", "status", "report", "sample", "calibrate", "doctor",
+    "run", "resume", "cancel", "status", "report", "sample", "calibrate", "kernels", "doctor",
 }  # fmt: skip
 
 

@@ -151,5 +151,23 @@ def _parser() -> argparse.ArgumentParser:
                            help="improve the file by what this run's steps took, in place of measuring")  # fmt: skip
     calibrate.add_argument("-y", "--yes", action="store_true", help="write over an existing file without asking")
 
-    verb("doctor", "verbs_run:doctor", "this machine: devices, memory, versions")
+    kernels = verbs.add_parser("kernels", help="try, measure and compile our own kernels")
+    actions = kernels.add_subparsers(metavar="ACTION", required=True)
+
+    def action(name: str, target: str, text: str) -> argparse.ArgumentParser:
+        made = actions.add_parser(name, parents=[common], help=text, description=text)
+        made.set_defaults(verb=target)
+        return made
+
+    validate = action(
+        "validate", "verbs_kernels:validate", "try every configuration on this GPU, record the right ones"
+    )
+    validate.add_argument("--quick", action="store_true", help="the usual dtypes and head sizes, no large packs")
+    bench = action("bench", "verbs_kernels:bench", "our kernels beside others on this GPU")
+    bench.add_argument("--op", choices=("attention", "fused", "all"), default="all")
+    bench.add_argument("-o", "--output", type=Path, metavar="FILE",
+                       help="the results (default on a GPU: bench/results/CHIP/DATE-kernels-OP.json)")  # fmt: skip
+    action("compile-check", "verbs_kernels:compile_check", "compile every configuration for sm_90, without a GPU")
+
+    verb("doctor", "verbs_run:doctor", "this machine: devices, kernels, versions")
     return parser

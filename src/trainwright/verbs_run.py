@@ -234,6 +234,7 @@ def doctor(arguments: argparse.Namespace) -> int:
             for i in range(torch.cuda.device_count())
         ] or ["cpu"]
         facts["backend"] = "nccl" if torch.cuda.is_available() else "gloo"
+        facts |= _kernels()
     facts["calibrated"] = _calibrated()
     missing = _missing_packages()
     facts["can run plans"] = (
@@ -242,9 +243,28 @@ def doctor(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps(facts, indent=2))
     else:
+        width = max(map(len, facts))
         for key, value in facts.items():
-            print(f"{key:15} {', '.join(value) if isinstance(value, list) else value}")
+            print(f"{key:{width}} {', '.join(value) if isinstance(value, list) else value}")
     return 0
+
+
+def _kernels() -> dict[str, str]:
+    """What training would use for each operator here, why, and what of ours was validated on this chip."""
+    import torch
+
+    from trainwright.kernels import validated
+    from trainwright.kernels.attention import choose
+
+    device = torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
+    facts = {"chip": validated.chip(device)}
+    for dtype in (torch.bfloat16, torch.float32):
+        choice = choose("auto", dtype, 128, device)
+        warning = f"; {choice.warning}" if choice.warning else ""
+        facts[f"attention, {validated.name_of(dtype)}"] = f"{choice.name}: {choice.why}{warning}"
+    facts["norm, RoPE, SwiGLU, loss"] = "torch, with backward passes of our own"
+    facts["validated here"] = validated.summary(device)
+    return facts
 
 
 def _calibrated() -> str:

@@ -11,14 +11,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from trainwright.kernels import attention, flash_attn, validated
+from trainwright.kernels import flash_attn, validated
 from trainwright.kernels.attention import KernelMissing, Wanted, choose
 from trainwright.kernels.reference import reference_attention
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda", 0)
 NAMED: tuple[Wanted, ...] = ("reference", "sdpa")
 
-needs_triton = pytest.mark.skipif(not attention._has_triton(), reason="triton exists for Linux alone")
+needs_triton = pytest.mark.skipif(not validated.has_triton(), reason="triton exists for Linux alone")
 
 
 @pytest.fixture
@@ -96,7 +96,7 @@ def test_the_shipped_file_can_be_read() -> None:
 
 
 def test_what_is_not_installed_is_told_in_a_sentence(monkeypatch: pytest.MonkeyPatch, gpu: Path) -> None:
-    monkeypatch.setattr(attention, "_has_triton", lambda: False)
+    monkeypatch.setattr(validated, "has_triton", lambda: False)
     with pytest.raises(KernelMissing, match="needs triton, which is not installed: pip install triton"):
         choose("portable", torch.float32, 128, CPU)
     with pytest.raises(KernelMissing, match="needs flash-attn, which is not installed"):

@@ -1,0 +1,75 @@
+"""The fused Triton operators against plain torch in float64.
+
+N: tokens, H: features.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from trainwright.kernels import rms_norm, rope, swiglu
+from trainwright.kernels.correctness import DTYPES, Errors, errors_of
+
+OPERATORS = ("rms_norm", "rope", "swiglu")
+
+
+def fused_errors(
+    operator: str, dtype: str, hidden_sizes: tuple[int, ...], device: torch.device
+) -> Iterator[tuple[str, Errors]]:
+    """Name and errors of each case of the operator, forward and backward."""
+    plain, ours = (_version(operator, is_ours) for is_ours in (False, True))
+    for hidden in hidden_sizes:
+        for tokens in (1, 37, 512 if device.type == "cuda" else 40):
+            inputs = [x.to(device, DTYPES[dtype]) for x in _inputs(operator, tokens, hidden)]
+            exact = _with_gradients(plain, inputs, torch.float64)
+            got = _with_gradients(ours, inputs, DTYPES[dtype])
+            theirs = _with_gradients(plain, inputs, DTYPES[dtype])
+            errors = {
+                f"{operator} result {place}": errors_of(*three)
+                for place, three in enumerate(zip(exact, got, theirs, strict=True))
+            }
+            yield f"{tokens} x {hidden}", errors
+
+
+def _version(operator: str, is_ours: bool) -> Callable[..., tuple[Tensor, ...]]:
+    modules: dict[str, Any] = {"rms_norm": rms_norm, "rope": rope, "swiglu": swiglu}
+    if is_ours:
+        from trainwright.kernels.portable import rms_norm as ours_rms_norm
+        from trainwright.kernels.portable import rope as ours_rope
+        from trainwright.kernels.portable import swiglu as ours_swiglu
+
+        modules = {"rms_norm": ours_rms_norm, "rope": ours_rope, "swiglu": ours_swiglu}
+    module = modules[operator]
+    if operator == "rms_norm":
+        return lambda x, residual, weight: (*module.add_rms_norm(x, residual, weight, 1e-5),)
+    if operator == "swiglu":
+        return lambda x: (module.swiglu(x),)
+
+    def rotate(x: Tensor) -> tuple[Tensor, ...]:
+        cos, sin = rope.tables(len(x), x.shape[-1], 10_000.0, x.dtype, x.device)
+        return (module.rotate(x, cos, sin),)
+
+    return rotate
+
+
+def _inputs(operator: str, tokens: int, hidden: int) -> list[Tensor]:
+    generator = torch.Generator().manual_seed(tokens + hidden)
+    if operator == "rms_norm":
+        x, residual = (torch.randn(tokens, hidden, generator=generator) for _ in range(2))
+        return [x, residual, 1.0 + 0.2 * torch.randn(hidden, generator=generator)]
+    if operator == "swiglu":
+        return [torch.randn(tokens, 2 * hidden, generator=generator)]
+    return [torch.randn(tokens, 2, hidden // 32, 32, generator=generator)]
+
+
+def _with_gradients(
+    operator: Callable[..., tuple[Tensor, ...]], inputs: list[Tensor], dtype: torch.dtype
+) -> list[Tensor]:
+    """Outputs, and the gradients of a loss that takes them all."""
+    leaves = [x.detach().to(dtype).requires_grad_() for x in inputs]
+    outputs = operator(*leaves)
+    weights = [torch.randn(o.shape, generator=torch.Generator().manual_seed(5)).to(o) for o in outputs]
+    gradients = torch.autograd.grad(outputs, leaves, weights)
+    return [x.detach() for x in (*outputs, *gradients)]
