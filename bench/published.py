@@ -245,7 +245,7 @@ def _case(values: dict[str, str], assumed: list[str]) -> Case:
         recompute_layers=layers,
         context_exchange="all_to_all" if "cp=a2a" in notes else "ring",
         waiting=_VOCABULARY_WAITS.get(_vocabulary(values), 0) / chunks,
-        fused_loss="fused cross-entropy" in notes,
+        loss_in_place="fused cross-entropy" in notes,
         framework=framework,
         gpus_per_node=_whole(values, "gpus_per_node") or 8,
     )

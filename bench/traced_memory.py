@@ -13,10 +13,10 @@ import os
 import tomllib
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from trainwright.compiler.cost.against_trace import TOLERANCE, Comparison, compare
-from trainwright.compiler.cost.case import Case, parts_of
+from trainwright.compiler.cost.case import Case, fuses_loss, parts_of
 from trainwright.compiler.cost.memory import estimate_rank_memory
 from trainwright.compiler.passes.place_stages import model_chunks
 from trainwright.runtime.trace.trace import fullest_ranks, trace
@@ -69,6 +69,10 @@ LAYOUTS: tuple[tuple[str, int, dict[str, Any]], ...] = (
                    "recompute_modules": ("norm", "mlp")}),
     ("20b", 32768, {"tensor": 8, "pipeline": 4, "data": 32, **SELECTIVE, "recompute_modules": ("norm", "activation")}),
     ("20b", 32768, {"tensor": 8, "pipeline": 2, "data": 8, "recompute": "full", "recompute_layers": 12}),
+    ("1.8b", 4096, {"data": 8, "loss": "fused"}),
+    ("1.8b", 32768, {"tensor": 2, "pipeline": 2, "data": 16, "recompute": "full", "loss": "fused"}),
+    ("7b", 32768, {"tensor": 8, "pipeline": 2, "data": 16, "recompute": "full", "loss": "fused"}),
+    ("20b", 32768, {"tensor": 4, "pipeline": 4, "data": 8, "recompute": "full", "loss": "fused"}),
 )  # fmt: skip
 
 
@@ -76,6 +80,12 @@ def model(size: str) -> ModelPlan:
     """The dimensions of the preset."""
     table = tomllib.loads((PRESETS / f"internlm2-{size}.toml").read_text(encoding="utf-8"))["model"]
     return ModelPlan(**table, head_size=table["hidden_size"] // table["heads"], parameters=0)
+
+
+def _loss(sizes: ModelPlan, axes: Layout, sequence_length: int, changes: dict[str, Any]) -> Literal["logits", "fused"]:
+    """As a plan's: by size, where the changes do not say."""
+    tokens = sequence_length * axes.micro_batch / axes.context
+    return "fused" if fuses_loss(changes.get("loss", "auto"), tokens, sizes.vocab_size / axes.tensor) else "logits"
 
 
 def layout(changes: dict[str, Any]) -> Layout:
@@ -87,7 +97,7 @@ def layout(changes: dict[str, Any]) -> Layout:
         "zero_group": changes.get("data", 1),
         "schedule": "interleaved" if "virtual_pipeline" in changes else "1f1b",
     }  # fmt: skip
-    return Layout(**{**values, **changes})
+    return Layout(**{**values, **{key: value for key, value in changes.items() if key != "loss"}})
 
 
 def phase(size: str, sequence_length: int, changes: dict[str, Any]) -> PhaseStage:
@@ -111,6 +121,7 @@ def phase(size: str, sequence_length: int, changes: dict[str, Any]) -> PhaseStag
         learning_rate=LearningRatePlan(peak=1e-3, final=1e-4, warmup_steps=0, decay="cosine", decay_steps=1, offset=0),
         optimizer=OptimizerPlan(kind="adamw", betas=(0.9, 0.95), eps=1e-8, weight_decay=0.1, clip=1.0),
         attention="auto",
+        loss=_loss(sizes, axes, sequence_length, changes),
         layout=axes,
         placement=Placement(
             nodes=-(-axes.world_size // 8), ranks_per_node=min(8, axes.world_size), chunks=model_chunks(sizes, axes)
@@ -126,6 +137,8 @@ def words(size: str, sequence_length: int, changes: dict[str, Any]) -> str:
     axes = [f"{short[key]} {value}" for key, value in changes.items() if key in short]
     if changes.get("sequence_parallel") is False:
         axes.append("no SP")
+    if "loss" in changes:
+        axes.append(f"loss {changes['loss']}")
     group = f" over {changes['zero_group']}" if "zero_group" in changes else ""
     axes.append("ZeRO 0" if changes.get("zero") == 0 else f"ZeRO 1{group}")
     if "recompute" in changes:

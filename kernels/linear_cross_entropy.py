@@ -39,7 +39,7 @@ def linear_cross_entropy(
     """
     ranks = group.size() if group is not None else 1
     outside = (labels_N != IGNORED) & ((labels_N < 0) | (labels_N >= ranks * len(weight_VH)))
-    if labels_N.is_cpu and bool(outside.any()):  # on a device the look would wait for it
+    if _on_cpu(labels_N) and bool(outside.any()):  # on a device the look would wait for it
         raise ValueError(f"label {int(labels_N[outside][0])} is outside of {ranks * len(weight_VH):,} entries")
     return _LinearCrossEntropy.apply(hidden_NH, weight_VH, labels_N, z_loss, group)  # type: ignore[no-any-return, no-untyped-call]
 

@@ -207,6 +207,7 @@ class PhaseStage(Stage, kw_only=True, frozen=True, tag="phase"):
     learning_rate: LearningRatePlan
     optimizer: OptimizerPlan
     attention: Literal["auto", "reference", "sdpa", "portable", "flash-attn"]
+    loss: Literal["logits", "fused"] = "logits"  # what the head does: `fused` never holds all logits of a micro-batch
     layout: Layout
     placement: Placement
     checkpoint: CheckpointPlan
@@ -412,8 +413,9 @@ def decode(data: bytes) -> Plan:
     return msgspec.json.decode(data, type=Plan)
 
 
-# What a stage is executed with does not change its result: a phase may be resumed under another layout.
-_NOT_IDENTITY = frozenset({"fingerprint", "needs", "layout", "placement", "workers", "checkpoint", "log_every"})
+# What a stage is executed with does not change its result: a phase may be resumed under another layout, and what the
+# loss is made of follows from the layout.
+_NOT_IDENTITY = frozenset({"fingerprint", "needs", "layout", "loss", "placement", "workers", "checkpoint", "log_every"})
 # Raised by one when the code of a kind of stage changes what it computes, so that older results are not reused.
 _REVISIONS = {"ingest": 1, "tokenizer": 1, "tokenize": 1, "phase": 1, "evaluate": 1, "export": 1}
 

@@ -78,7 +78,8 @@ class Case:
     offload_optimizer: float = 0.0  # share of the optimizer's state that lives in host memory
     offload_activations: float = 0.0
     waiting: Number = 0  # micro-batches in flight beyond the schedule's: two in vocabulary parallelism
-    fused_loss: bool = False  # the loss overwrites its logits, in the precision of the run
+    loss_in_place: bool = False  # the loss overwrites its logits, in the precision of the run
+    fused_loss: Number = False  # the head and its loss make the logits of a piece of the tokens at a time
     document_length: float | None = None  # mean length of a packed document that attention stays inside; None: whole
     framework: str = "trainwright"  # a file of `cost/frameworks/`
     gpus_per_node: int = 8
@@ -128,8 +129,21 @@ class Case:
             weight=layout.weight,
             offload_optimizer=1.0 * ("optimizer" in layout.offload),
             offload_activations=1.0 * ("activations" in layout.offload),
+            fused_loss=stage.loss == "fused",
             gpus_per_node=stage.placement.ranks_per_node,
         )
+
+
+# Logits of a micro-batch in fp32, beyond which `loss = "auto"` never holds them all. Doing without takes a third more of
+# the head's time (8 N H V operations for 6): 1 to 4 % of a step of the presets. From here on it frees several GiB.
+_FUSED_BEYOND_BYTES = 4 << 30
+
+
+def fuses_loss(wanted: Literal["auto", "logits", "fused"], tokens: Number, entries: Number) -> Number:
+    """Whether so many tokens of a rank's micro-batch, and entries of its vocabulary, are given the fused loss."""
+    if wanted == "auto":
+        return 4 * tokens * entries > _FUSED_BEYOND_BYTES
+    return wanted == "fused"
 
 
 @dataclass(frozen=True, slots=True)

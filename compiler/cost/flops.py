@@ -26,15 +26,15 @@ def model_flops_per_token(model: ModelPlan, sequence_length: int) -> float:
     return 6.0 * weights + scores
 
 
-def recomputed_flops_per_token(model: ModelPlan, sequence_length: int, recompute: str) -> float:
+def recomputed_flops_per_token(model: ModelPlan, sequence_length: int, recompute: str, *, fused_loss: bool = False) -> float:
     """FLOPs per token that recomputation adds to the model's own: hardware FLOPs, never part of an MFU.
 
-    `full` runs the layers forward again, `selective` the attention scores alone.
+    `full` runs the layers forward again, `selective` the attention scores alone, the fused loss the head.
     """
-    if recompute == "none":
-        return 0.0
-    scores = 4 * model.layers * model.heads * model.head_size * sequence_length / 2
+    head = 2.0 * model.vocab_size * model.hidden_size
+    again = head if fused_loss else 0.0
     if recompute == "selective":
-        return scores
-    head = 6.0 * model.vocab_size * model.hidden_size
-    return (model_flops_per_token(model, sequence_length) - head) / 3
+        again += 4 * model.layers * model.heads * model.head_size * sequence_length / 2
+    elif recompute == "full":
+        again += model_flops_per_token(model, sequence_length) / 3 - head
+    return again

@@ -46,6 +46,7 @@ class MemoryProfile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     logits: Annotated[float, Meta(description="Copies of V at the moment of the loss.")] = 1
     wide_logits: Annotated[float, Meta(description="fp32 copies of V then, the logits of an fp32 run too.")]
     loss_piece_bytes: Annotated[float, Meta(description="One piece of a loss computed in pieces, at least 8.")] = 0
+    fused_piece_bytes: Annotated[float, Meta(description="fp32 logits of a piece of the fused loss, at least.")] = 0
     # Alive for a moment.
     weight_gradient: Annotated[float, Meta(description="Copies of a layer's weight: gradient before it is added.")] = 1
     table_gradient: Annotated[float, Meta(description="The same of the embedding and of the head.")] = 1

@@ -15,8 +15,9 @@ micro-batch on this rank, t tensor ranks, t1 = t with sequence parallelism, else
 from dataclasses import dataclass, fields
 
 from trainwright.compiler.cost.case import Case
-from trainwright.compiler.cost.framework import TimeProfile
-from trainwright.compiler.cost.numeric import Number, interpolate, maximum, minimum, where
+from trainwright.compiler.cost.framework import TimeProfile, load_framework
+from trainwright.compiler.cost.memory import loss_piece_tokens
+from trainwright.compiler.cost.numeric import Number, ceil_divide, interpolate, maximum, minimum, where
 from trainwright.compiler.cost.parameters import layer_parameters
 from trainwright.spec.device import HardwareFile
 
@@ -210,17 +211,23 @@ class Operators:
         return Passes(forward, Work(), Work(elementwise=self.traffic(4 * moved, 1), kernels=2))
 
     def head(self) -> Passes:
-        """The last norm, the logits and their loss."""
+        """The last norm, the logits and their loss. The fused loss makes its logits again in the backward pass.
+
+        It adds to its weight's gradient piece by piece.
+        """
         case, model, profile = self.case, self.case.model, self.profile
         vocabulary = model.vocab_size / case.tensor
         loss = self.tokens * vocabulary * profile.head_bytes
         norm = self.bytes * self.tokens * model.hidden_size * self.unfused / self.norm_shards
         product = self._plain(vocabulary)
-        accumulated = model.hidden_size * vocabulary * profile.accumulate_bytes
+        pieces = ceil_divide(self.tokens, loss_piece_tokens(case, load_framework(case.framework).memory))
+        times = where(case.fused_loss, pieces, 1)
+        accumulated = times * model.hidden_size * vocabulary * profile.accumulate_bytes
+        again = where(case.fused_loss, product, 0.0)
         return Passes(
             Work(product, 0.0, self.traffic(_HEAD_FORWARD * loss + 2 * norm, 4), 8),
-            Work(product, 0.0, self.traffic((1 - _HEAD_FORWARD) * loss + 3 * norm, 4), 8),
-            Work(product, 0.0, self.traffic(accumulated, 1), 1),
+            Work(product + again, 0.0, self.traffic((1 - _HEAD_FORWARD) * loss + 3 * norm, 4), 8),
+            Work(product, 0.0, self.traffic(accumulated, times), 1),
         )
 
     def _plain(self, vocabulary: Number) -> Number:

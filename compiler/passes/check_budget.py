@@ -86,6 +86,7 @@ CHECK_BUDGET = Check(
     needs=(
         "spec.budget",
         "spec.cluster",
+        "spec.kernels",
         "spec.phases",
         "spec.run",
         "model",

@@ -59,6 +59,7 @@ CHECK_MEMORY = Check(
     check_memory,
     needs=(
         "spec.cluster",
+        "spec.kernels",
         "spec.phases",
         "spec.run",
         "model",

@@ -28,7 +28,9 @@ def estimate_time(draft: Draft) -> None:
 def _estimate(draft: Draft, stage: PhaseStage) -> Estimate:
     """All that can be said without knowing how fast the device is."""
     flops_per_token = model_flops_per_token(stage.model, stage.sequence_length)
-    recomputed = recomputed_flops_per_token(stage.model, stage.sequence_length, stage.layout.recompute)
+    recomputed = recomputed_flops_per_token(
+        stage.model, stage.sequence_length, stage.layout.recompute, fused_loss=stage.loss == "fused"
+    )
     return Estimate(
         stage=stage.name,
         model_flops_per_token=flops_per_token,

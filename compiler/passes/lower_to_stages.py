@@ -1,5 +1,8 @@
 """The spec's story as a graph of stages: ingest, tokenizer, tokenize, each phase, then evaluations and exports."""
 
+from typing import Literal
+
+from trainwright.compiler.cost.case import fuses_loss
 from trainwright.compiler.draft import Draft, Pass
 from trainwright.compiler.graph import StageGraph
 from trainwright.spec.plan import (
@@ -117,6 +120,7 @@ def _phase(draft: Draft, index: int) -> PhaseStage:
             clip=optimizer.clip,
         ),
         attention=draft.spec.kernels.attention,
+        loss=_loss(draft, index),
         layout=draft.layouts[index],
         placement=Placement(nodes=draft.spec.cluster.nodes, ranks_per_node=draft.spec.cluster.gpus_per_node, chunks=()),
         checkpoint=CheckpointPlan(
@@ -126,6 +130,13 @@ def _phase(draft: Draft, index: int) -> PhaseStage:
         ),
         log_every=run.log_every,
     )
+
+
+def _loss(draft: Draft, index: int) -> Literal["logits", "fused"]:
+    layout = draft.layouts[index]
+    tokens = draft.spec.phases[index].sequence_length * layout.micro_batch / layout.context
+    fused = fuses_loss(draft.spec.kernels.loss, tokens, draft.model.vocab_size / layout.tensor)
+    return "fused" if fused else "logits"
 
 
 def _evaluate(draft: Draft, phase: PhaseStage) -> EvaluateStage | None:

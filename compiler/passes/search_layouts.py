@@ -27,7 +27,7 @@ def _open_phases(draft: Draft) -> list[int]:
 
 
 def _needs_of_a_search(draft: Draft) -> tuple[str, ...]:
-    return ("spec.cluster", "spec.run", "model", "hardware", "courses") if _open_phases(draft) else ()
+    return ("spec.cluster", "spec.kernels", "spec.run", "model", "hardware", "courses") if _open_phases(draft) else ()
 
 
 SEARCH_LAYOUTS = Pass(

@@ -5,7 +5,7 @@ from trainwright.compiler.search.question import Question
 
 
 def question_of(draft: Draft, index: int) -> Question:
-    """Needs of the draft: "spec.cluster", "spec.phases", "spec.run", "model", "courses" and "open_topologies"."""
+    """Needs of the draft: "spec.cluster", "spec.kernels", "spec.phases", "spec.run", "model", "courses", "open_topologies"."""
     cluster, course = draft.spec.cluster, draft.courses[index]
     storage_bytes_per_s = cluster.nodes * cluster.storage.per_node
     if cluster.storage.total is not None:
@@ -22,4 +22,5 @@ def question_of(draft: Draft, index: int) -> Question:
         gpus_per_node=cluster.gpus_per_node,
         storage_bytes_per_s=storage_bytes_per_s,
         everything=draft.request is not None and draft.request.everything,
+        loss=draft.spec.kernels.loss,
     )

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from trainwright.compiler.cost.case import Case, ModelShape, even_part
+from trainwright.compiler.cost.case import Case, ModelShape, even_part, fuses_loss
 from trainwright.compiler.cost.memory import estimate_rank_memory, peak_bytes
 from trainwright.compiler.cost.time import quick_step_time, step_time
 from trainwright.compiler.search.question import Question
@@ -45,6 +45,7 @@ def _case(question: Question, values: dict[str, Any]) -> Case:
     """One layout, or columns of many, as the cost formulas take it; what is never searched for is as written."""
     topology = question.topology
     return Case(
+    tokens = question.sequence_length * values["micro_batch"] / values["context"]
         model=ModelShape.of(question.model),
         sequence_length=question.sequence_length,
         precision=question.precision,
@@ -57,6 +58,7 @@ def _case(question: Question, values: dict[str, Any]) -> Case:
         offload_optimizer=1.0 * ("optimizer" in topology.offload),
         offload_activations=1.0 * ("activations" in topology.offload),
         **values,
+        fused_loss=fuses_loss(question.loss, tokens, question.model.vocab_size / values["tensor"]),
     )
 
 

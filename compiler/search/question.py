@@ -34,6 +34,7 @@ class Question:
     gpus_per_node: int
     storage_bytes_per_s: float  # of all nodes together
     everything: bool = False
+    loss: Literal["auto", "logits", "fused"] = "auto"
 
     @property
     def world_size(self) -> int:

@@ -16,7 +16,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional
 from torch.testing._internal.distributed.fake_pg import FakeStore
 
-from trainwright.kernels import cross_entropy
+from trainwright.kernels import cross_entropy, linear_cross_entropy
 from trainwright.runtime.train import parallel
 from trainwright.spec.plan import Layout
 
@@ -48,6 +48,7 @@ def fake_world(layout: Layout, rank: int, *, on_gpu: bool) -> Iterator[None]:
     megatron_random._set_all_rng_states = lambda: None
     if on_gpu:
         cross_entropy._by_cache = lambda logits_NV: False
+        linear_cross_entropy._on_cpu = lambda hidden_NH: False
         functional.scaled_dot_product_attention = _gpu_attention  # type: ignore[assignment]
         torch.log_softmax = _gpu_log_softmax  # type: ignore[assignment]
     with _NoValues(allow_non_fake_inputs=True):

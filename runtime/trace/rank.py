@@ -55,6 +55,7 @@ def trace_step(stage: PhaseStage, *, micro_batches: int, seed: int | None = None
             precision=stage.precision,
             # The package need not be here, and keeps what torch's own FlashAttention does.
             attention="sdpa" if stage.attention == "flash-attn" else stage.attention,
+            loss=stage.loss,
             seed=seed,
             placement=stage.placement,
         )

@@ -51,6 +51,7 @@ def run(
         rope_base=stage.rope_base,
         precision=stage.precision,
         attention=stage.attention,
+        loss=stage.loss,
         seed=stage.seed,
         placement=stage.placement,
     )
@@ -66,7 +67,8 @@ def run(
     loss, stop, seconds = None, False, 0.0
     with Report(stage, out, distributed.get_rank(), state.step) as report:
         kernel = chunks[0].decoder.layers[0].self_attention.core_attention.choice
-        report.say(f"parameters={parameters} attention={kernel.name} ({kernel.why}) from step {state.step}")
+        chosen = f"attention={kernel.name} ({kernel.why}) loss={stage.loss}"
+        report.say(f"parameters={parameters} {chosen} from step {state.step}")
         if kernel.warning is not None:
             report.say(f"warning: {kernel.warning}")
         while state.step < stage.steps and not stop:

@@ -23,6 +23,10 @@ from megatron.core.tensor_parallel.layers import VocabParallelEmbedding, set_ten
 from megatron.core.tensor_parallel.random import CheckpointWithoutOutput
 from megatron.core.transformer import ModuleSpec, TransformerConfig
 from megatron.core.transformer.attention import SelfAttention, SelfAttentionSubmodules
+from megatron.core.tensor_parallel.mappings import (
+    copy_to_tensor_model_parallel_region,
+    gather_from_sequence_parallel_region,
+)
 from megatron.core.transformer.enums import AttnMaskType
 from megatron.core.transformer.mlp import MLP, MLPSubmodules
 from megatron.core.transformer.module import MegatronModule
@@ -39,6 +43,7 @@ from trainwright.runtime import host
 from trainwright.runtime.train.initial import initialise
 from trainwright.spec.plan import Layout, ModelPlan, Placement
 
+from trainwright.kernels.linear_cross_entropy import linear_cross_entropy
 
 def build_model(
     model: ModelPlan,
@@ -55,6 +60,7 @@ def build_model(
 
     `seed` None leaves the weights undefined, to be loaded. `placement` None spreads the layers evenly.
     `parallel.initialize` must have run. Parameters are of `precision`; the optimizer keeps the fp32 masters.
+    loss: Literal["logits", "fused"] = "logits",
     """
     dtype = {"bf16": torch.bfloat16, "fp32": torch.float32}[precision]
     config = _config(model, layout, dtype, placement)
@@ -77,10 +83,32 @@ def build_model(
     if seed is not None:
         initialise(chunks, seed=seed, std=model.init_std)
     return chunks
+            loss=loss,
 
 
 class Decoder(GPTModel):  # type: ignore[misc]
-    """GPTModel with our cross entropy."""
+    """GPTModel with our losses. `fused` makes no logits where it is given labels."""
+
+    def __init__(self, *parts: Any, loss: Literal["logits", "fused"], **options: Any) -> None:
+        super().__init__(*parts, **options)
+        self.fuses_loss = loss == "fused"
+
+    def _postprocess(self, hidden_states: Tensor, *, labels: Tensor | None = None, **options: Any) -> Tensor:
+        """As Megatron's: loss_BS of labels, else logits; hidden states where the model goes on."""
+        if labels is None or not (self.post_process and self.fuses_loss):
+            result: Tensor = super()._postprocess(hidden_states, labels=labels, **options)
+            return result
+        tied = self.share_embeddings_and_output_weights
+        weight_VH = self.shared_embedding_or_output_weight() if tied else self.output_layer.weight
+        # As the output layer would: the whole sequence, and a gradient that is summed over the ranks.
+        group = self.pg_collection.tp
+        if self.config.sequence_parallel:
+            hidden_SBH = gather_from_sequence_parallel_region(hidden_states, group=group)
+        else:
+            hidden_SBH = copy_to_tensor_model_parallel_region(hidden_states, group=group)
+        labels_N = labels.transpose(0, 1).flatten()
+        loss_N = linear_cross_entropy(hidden_SBH.flatten(0, 1), weight_VH, labels_N, group=group)
+        return loss_N.view(hidden_SBH.shape[:2]).transpose(0, 1)
 
     def compute_language_model_loss(self, labels: Tensor, logits: Tensor) -> Tensor:
         """loss_BS in fp32 from labels_BS and logits_SBV; the logits are overwritten."""

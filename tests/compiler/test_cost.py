@@ -76,6 +76,8 @@ def test_full_recomputation_runs_the_layers_forward_again() -> None:
     layers = model_flops_per_token(SMALL, 4096) - head
     assert recomputed_flops_per_token(SMALL, 4096, "full") == pytest.approx(layers / 3)
     assert recomputed_flops_per_token(SMALL, 4096, "none") == 0
+    head = 2 * SMALL.vocab_size * SMALL.hidden_size
+    assert recomputed_flops_per_token(SMALL, 4096, "none", fused_loss=True) == head
 
 
 @pytest.mark.parametrize(("pipeline", "virtual_pipeline"), [(1, 1), (2, 1), (4, 1), (2, 2), (4, 2)])

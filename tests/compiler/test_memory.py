@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from trainwright.compiler.cost.case import V_SCHEDULES, Case, ModelShape, even_part
+from trainwright.compiler.cost.case import V_SCHEDULES, Case, ModelShape, even_part, fuses_loss
 from trainwright.compiler.cost.framework import known_frameworks, load_framework
 from trainwright.compiler.cost.memory import (
     MOMENTS,
@@ -207,10 +207,31 @@ def test_the_moment_of_the_peak() -> None:
     assert moment(case(sequence_length=64)) == "the head's backward pass"  # few tokens: the weight's gradient is larger
 
 
-def test_a_fused_loss_makes_no_second_copy_of_the_logits() -> None:
+def test_a_loss_in_place_makes_no_second_copy_of_the_logits() -> None:
     asked = case(MIDDLE, sequence_length=16_384, framework="megatron")
-    plain, fused = fullest(asked), fullest(dataclasses.replace(asked, fused_loss=True))
-    assert plain.logits == 3 * fused.logits == 6 * 16_384 * 92_544
+    plain, in_place = fullest(asked), fullest(dataclasses.replace(asked, loss_in_place=True))
+    assert plain.logits == 3 * in_place.logits == 6 * 16_384 * 92_544
+
+
+def test_the_fused_loss_holds_a_piece_of_the_logits_however_many_tokens_there_are() -> None:
+    def head(tokens: int) -> Any:
+        return fullest(case(MIDDLE, pipeline=2, sequence_length=tokens, recompute="full", fused_loss=True), 1)
+
+    few, many = head(6144), head(8192)
+    assert MOMENTS[few.moment] == MOMENTS[many.moment] == "the head's backward pass"
+    # A piece of as many tokens as the hidden size in bf16, the weight's gradient in fp32 and a bf16 product of it; and the
+    # gradient of the head's input.
+    assert many.temporaries == (2 + 4 + 2) * 92_544 * 4096 + 2 * 8192 * 4096
+    assert many.temporaries - few.temporaries == 2 * 2048 * 4096
+    assert many.logits == few.logits == 0
+
+
+def test_the_loss_is_fused_where_its_logits_would_take_more_than_4_gib() -> None:
+    assert fuses_loss("auto", 16_384, 92_544)
+    assert not fuses_loss("auto", 4_096, 92_544)
+    assert not fuses_loss("auto", 16_384, 92_544 / 8)
+    assert fuses_loss("fused", 1, 1)
+    assert not fuses_loss("logits", 1 << 20, 92_544)
 
 
 def test_the_plan_carries_whole_bytes_that_add_up() -> None:

@@ -87,6 +87,14 @@ def test_products_take_their_flops_at_the_share_that_the_device_reaches() -> Non
     assert operators.product(m, k, n) == pytest.approx(compute + 0.5 * moved)
 
 
+def test_the_fused_loss_makes_its_logits_again_in_the_backward_pass() -> None:
+    profile = load_framework("trainwright").time
+    plain, fused = (Operators(case(fused_loss=fused), A100, profile).head() for fused in (False, True))
+    assert fused.forward == plain.forward
+    assert fused.backward.matmul == 2 * plain.backward.matmul
+    assert fused.weight.matmul == plain.weight.matmul
+
+
 def test_widths_that_tensor_cores_cannot_read_at_once_cost() -> None:
     operators = Operators(case(), A100, load_framework("trainwright").time)
     aligned, eight, odd = (operators.product(4096, 4096, n) for n in (4096, 4088, 4095))

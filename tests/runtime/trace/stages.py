@@ -19,7 +19,7 @@ MODEL = ModelPlan(
 )  # fmt: skip
 
 
-def phase(precision: Any = "bf16", **changes: Any) -> PhaseStage:
+def phase(precision: Any = "bf16", loss: Any = "logits", **changes: Any) -> PhaseStage:
     """Two micro-batches of a sequence of 512 tokens, on one process but for `changes` of the layout."""
     values: dict[str, Any] = {
         "tensor": 1, "pipeline": 1, "virtual_pipeline": 1, "context": 1, "data": 1, "zero": 1, "micro_batch": 1,
@@ -47,6 +47,7 @@ def phase(precision: Any = "bf16", **changes: Any) -> PhaseStage:
         learning_rate=LearningRatePlan(peak=1e-3, final=1e-4, warmup_steps=0, decay="cosine", decay_steps=1, offset=0),
         optimizer=OptimizerPlan(kind="adamw", betas=(0.9, 0.95), eps=1e-8, weight_decay=0.1, clip=1.0),
         attention="auto",
+        loss=loss,
         layout=layout,
         placement=Placement(nodes=1, ranks_per_node=layout.world_size, chunks=_chunks(layout)),
         checkpoint=CheckpointPlan(every_steps=None, every_seconds=None, keep=1),

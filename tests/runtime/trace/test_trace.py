@@ -19,6 +19,8 @@ from trainwright.spec.traced import TraceJob
 
 LAYOUTS: list[dict[str, Any]] = [
     {"tensor": 2, "zero": 0, "data": 2, "micro_batch": 2},
+    {"tensor": 2, "pipeline": 2, "loss": "fused", "micro_batch": 8},
+    {"loss": "fused", "micro_batch": 8, "recompute": "full"},
     {"tensor": 2, "pipeline": 2, "recompute": "selective", "recompute_modules": ("norm", "activation")},
     {"pipeline": 2, "virtual_pipeline": 2, "micro_batches": 4, "recompute": "full", "recompute_layers": 1},
 ]

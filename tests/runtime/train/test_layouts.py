@@ -15,6 +15,10 @@ PAIRS: dict[str, dict[str, Any]] = {
     "DP 2 + distributed optimizer": {"data": 2},
     "DP 2, whole optimizer": {"data": 2, "zero": 0},
     "TP 2, full recomputation": {"tensor": 2, "recompute": "full", "micro_batch": 4},
+    "TP 2, fused loss": {"tensor": 2, "loss": "fused"},
+    "TP 2 + SP, fused loss": {"tensor": 2, "sequence_parallel": True, "loss": "fused"},
+    "PP 2 x VPP 2, fused loss": {"pipeline": 2, "virtual_pipeline": 2, "schedule": "interleaved", "loss": "fused"},
+    "DP 2, fused loss": {"data": 2, "loss": "fused"},
 }
 EIGHTS: dict[str, dict[str, Any]] = {
     "TP 2 x PP 2 x DP 2": {"tensor": 2, "pipeline": 2, "data": 2},
@@ -53,7 +57,8 @@ def test_every_layout_gives_the_losses_of_one_process(world: World) -> None:
 def test_tied_embeddings_and_biases_are_shared_out_right(world: World) -> None:
     job = {"do": "losses", "steps": 4, "model": {"tie_embeddings": True, "attention_bias": True}}
     (reference,) = world(1, **job, layouts=[{}])
-    layouts = {"PP 2": {"pipeline": 2}, "TP 2 + SP": {"tensor": 2, "sequence_parallel": True}}
+    layouts: dict[str, dict[str, Any]] = {"PP 2": {"pipeline": 2}, "TP 2 + SP": {"tensor": 2, "sequence_parallel": True}}
+    layouts |= {f"{name}, fused loss": {**changes, "loss": "fused"} for name, changes in layouts.items()}
     runs = dict(zip(layouts, world(2, **job, layouts=list(layouts.values())), strict=True))
     check({name: apart(run, reference) for name, run in runs.items()})
 

@@ -61,7 +61,7 @@ def model(changes: dict[str, Any]) -> ModelPlan:
 
 
 def phase(job: dict[str, Any]) -> PhaseStage:
-    run_layout = layout(job["layout"])
+    run_layout = layout({key: value for key, value in job["layout"].items() if key != "loss"})
     per_chunk = 4 // (run_layout.pipeline * run_layout.virtual_pipeline)
     chunks = [
         ModelChunk(
@@ -93,6 +93,7 @@ def phase(job: dict[str, Any]) -> PhaseStage:
         ),
         optimizer=OptimizerPlan(kind="adamw", betas=(0.9, 0.95), eps=1e-8, weight_decay=0.1, clip=1.0),
         attention="auto",
+        loss=job["layout"].get("loss", "logits"),
         layout=run_layout,
         placement=Placement(nodes=1, ranks_per_node=run_layout.world_size, chunks=tuple(chunks)),
         checkpoint=CheckpointPlan(every_steps=job.get("every_steps"), every_seconds=None, keep=2),
@@ -137,7 +138,7 @@ def losses(stage: PhaseStage) -> list[list[float]]:
     """[loss, gradient norm] of every step, without the loop's surroundings."""
     chunks = build_model(
         stage.model, stage.layout, sequence_length=LENGTH, rope_base=stage.rope_base, precision=stage.precision,
-        attention="auto", seed=stage.seed, placement=stage.placement,
+        attention="auto", loss=stage.loss, seed=stage.seed, placement=stage.placement,
     )  # fmt: skip
     wrapped = wrap(chunks, stage.layout)
     optimizer = build_optimizer(wrapped, stage.optimizer, stage.layout, stage.precision)
