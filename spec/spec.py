@@ -312,6 +312,13 @@ class Kernels(Table, kw_only=True, frozen=True):
             "interpreted: for checking), `flash-attn` that package."
         ),
     ] = "auto"
+    loss: Annotated[
+        Literal["auto", "logits", "fused"],
+        Meta(
+            description="`fused` never holds the logits of a whole micro-batch, for a third more of the head's time; "
+            "`auto` where they were more than 4 GiB in fp32."
+        ),
+    ] = "auto"
 
 
 # --- [[phases]] ------------------------------------------------------------------------------------------------------
@@ -320,13 +327,6 @@ class Kernels(Table, kw_only=True, frozen=True):
 class LearningRate(Table, kw_only=True, frozen=True):
     peak: Annotated[PositiveFloat, Meta(description="Reached at the end of the warm-up.", examples=[3e-4])]
     final: Annotated[NonNegativeFloat | None, Meta(description="A tenth of the peak if absent.", examples=[3e-5])] = (
-    loss: Annotated[
-        Literal["auto", "logits", "fused"],
-        Meta(
-            description="`fused` never holds the logits of a whole micro-batch, for a third more of the head's time; "
-            "`auto` where they were more than 4 GiB in fp32."
-        ),
-    ] = "auto"
         None
     )
     warmup: Annotated[Interval, Meta(description="Steps of linear warm-up.")] = "0 steps"

@@ -44,8 +44,8 @@ def exactly(question: Question, layout: Layout, device: HardwareFile) -> Candida
 def _case(question: Question, values: dict[str, Any]) -> Case:
     """One layout, or columns of many, as the cost formulas take it; what is never searched for is as written."""
     topology = question.topology
-    return Case(
     tokens = question.sequence_length * values["micro_batch"] / values["context"]
+    return Case(
         model=ModelShape.of(question.model),
         sequence_length=question.sequence_length,
         precision=question.precision,
@@ -57,8 +57,8 @@ def _case(question: Question, values: dict[str, Any]) -> Case:
         weight=topology.weight,
         offload_optimizer=1.0 * ("optimizer" in topology.offload),
         offload_activations=1.0 * ("activations" in topology.offload),
-        **values,
         fused_loss=fuses_loss(question.loss, tokens, question.model.vocab_size / values["tensor"]),
+        **values,
     )
 
 

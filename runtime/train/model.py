@@ -20,13 +20,13 @@ from megatron.core.fusions.fused_bias_dropout import get_bias_dropout_add
 from megatron.core.models.gpt import GPTModel
 from megatron.core.tensor_parallel import ColumnParallelLinear, RowParallelLinear
 from megatron.core.tensor_parallel.layers import VocabParallelEmbedding, set_tensor_model_parallel_attributes
-from megatron.core.tensor_parallel.random import CheckpointWithoutOutput
-from megatron.core.transformer import ModuleSpec, TransformerConfig
-from megatron.core.transformer.attention import SelfAttention, SelfAttentionSubmodules
 from megatron.core.tensor_parallel.mappings import (
     copy_to_tensor_model_parallel_region,
     gather_from_sequence_parallel_region,
 )
+from megatron.core.tensor_parallel.random import CheckpointWithoutOutput
+from megatron.core.transformer import ModuleSpec, TransformerConfig
+from megatron.core.transformer.attention import SelfAttention, SelfAttentionSubmodules
 from megatron.core.transformer.enums import AttnMaskType
 from megatron.core.transformer.mlp import MLP, MLPSubmodules
 from megatron.core.transformer.module import MegatronModule
@@ -37,13 +37,13 @@ from torch import Tensor, nn
 from trainwright.kernels import rope
 from trainwright.kernels.attention import Wanted, choose
 from trainwright.kernels.cross_entropy import cross_entropy
+from trainwright.kernels.linear_cross_entropy import linear_cross_entropy
 from trainwright.kernels.rms_norm import rms_norm
 from trainwright.kernels.swiglu import swiglu
 from trainwright.runtime import host
 from trainwright.runtime.train.initial import initialise
 from trainwright.spec.plan import Layout, ModelPlan, Placement
 
-from trainwright.kernels.linear_cross_entropy import linear_cross_entropy
 
 def build_model(
     model: ModelPlan,
@@ -54,13 +54,13 @@ def build_model(
     precision: Literal["bf16", "fp32"],
     attention: Wanted,
     seed: int | None,
+    loss: Literal["logits", "fused"] = "logits",
     placement: Placement | None = None,
 ) -> list[GPTModel]:
     """This rank's part of the model, one chunk per virtual pipeline stage, initialised from `seed`.
 
     `seed` None leaves the weights undefined, to be loaded. `placement` None spreads the layers evenly.
     `parallel.initialize` must have run. Parameters are of `precision`; the optimizer keeps the fp32 masters.
-    loss: Literal["logits", "fused"] = "logits",
     """
     dtype = {"bf16": torch.bfloat16, "fp32": torch.float32}[precision]
     config = _config(model, layout, dtype, placement)
@@ -77,13 +77,13 @@ def build_model(
             share_embeddings_and_output_weights=model.tie_embeddings,
             position_embedding_type="none",
             vp_stage=stage,
+            loss=loss,
         )
         _mark(chunk)
         chunks.append(chunk.to(host.device()))
     if seed is not None:
         initialise(chunks, seed=seed, std=model.init_std)
     return chunks
-            loss=loss,
 
 
 class Decoder(GPTModel):  # type: ignore[misc]
