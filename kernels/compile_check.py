@@ -5,10 +5,11 @@
 Registers, spills and shared memory come from ptxas, instruction counts from cuobjdump, both of Triton's own wheel.
 Exits with 1 if a kernel is over its budget: spills, shared memory, too few warp-group products (HGMMA on sm_90), or
 products that fell back to the older instruction (HMMA). Compiling is not running: that they are right on a GPU is
-what `validated.json` records.
+what `validated.json` records. Results are kept in Triton's cache (TRITON_CACHE_DIR).
 """
 
 import argparse
+import hashlib
 import itertools
 import json
 import os
@@ -17,7 +18,9 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +43,7 @@ class Compiled:
     hgmma: int
     hmma: int
     warnings: tuple[str, ...]
+    tma: int = 0
 
 
 @dataclass(frozen=True)
@@ -53,13 +57,27 @@ class Job:
     aligned: tuple[str, ...]
     warps: int
     stages: int
+    registers: int | None = None  # a thread's at the start, where warps trade them later
 
 
-def jobs() -> Iterator[Job]:
-    """Every configuration of attention and of the fused operators."""
+def jobs(arch: int) -> Iterator[Job]:
+    """Every configuration of attention and of the fused operators that sm_`arch` can run."""
     yield from _attention_jobs()
+    if arch == 90:
+        yield from _hopper_jobs()
     for dtype in DTYPES:
         yield from _fused_jobs(dtype)
+
+
+def _hopper_jobs() -> Iterator[Job]:
+    from trainwright.kernels.hopper import attention
+    from trainwright.kernels.hopper.operator import BLOCKS, REGISTERS
+
+    for dtype, (size, (block, stages)), causal in itertools.product(("bf16", "fp16"), BLOCKS.items(), (True, False)):
+        constants = {"GROUP": 4, "D": size, "BN": block, "STAGES": stages, "CAUSAL": causal}
+        signature, aligned = _signature(attention.forward, constants, dtype)
+        name = f"hopper_forward{'' if causal else '_full'} {dtype} D{size}"
+        yield Job(name, attention.forward, signature, constants, aligned, 4, 1, REGISTERS)
 
 
 def _fused_jobs(dtype: str) -> Iterator[Job]:
@@ -134,11 +152,15 @@ def compile_job(job: Job, arch: int) -> Compiled:
     import triton
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
+    from triton.experimental.gluon._runtime import GluonASTSource, GluonJITFunction
 
     places = {name: place for place, name in enumerate(job.function.arg_names)}
     attributes = {(places[name],): [["tt.divisibility", 16]] for name in job.aligned}
-    source = ASTSource(fn=job.function, signature=job.signature, constexprs=job.constants, attrs=attributes)
+    kind = GluonASTSource if isinstance(job.function, GluonJITFunction) else ASTSource
+    source = kind(fn=job.function, signature=job.signature, constexprs=job.constants, attrs=attributes)
     options = {"num_warps": job.warps, "num_stages": job.stages}
+    if job.registers is not None:
+        options["maxnreg"] = job.registers
     compiled = triton.compile(source, target=GPUTarget("cuda", arch, 32), options=options)
     registers, spills, warnings = _assembled(compiled.asm["ptx"], arch)
     code = _disassembled(compiled.asm["cubin"])
@@ -150,7 +172,26 @@ def compile_job(job: Job, arch: int) -> Compiled:
         hgmma=len(re.findall(r"\bHGMMA", code)),
         hmma=len(re.findall(r"\bHMMA", code)),
         warnings=warnings,
+        tma=len(re.findall(r"\bUTMALDG", code)),
     )
+
+
+def _kept(name: str, warps: int, arch: int) -> Compiled:
+    """What the job of that name takes, compiled at most once for each source, compiler and version of this check."""
+    import triton
+
+    job = replace(next(job for job in jobs() if job.name == name), warps=warps)
+    what = (triton.__version__, arch, job.function.cache_key, replace(job, function=None), Path(__file__).read_text())
+    place = Path(triton.knobs.cache.dir) / "compile_check" / hashlib.sha256(repr(what).encode()).hexdigest()
+    if place.exists():
+        known = json.loads(place.read_text())
+        return Compiled(**{**known, "warnings": tuple(known["warnings"])})
+    compiled = compile_job(job, arch)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    part = place.with_suffix(f".{os.getpid()}")
+    part.write_text(json.dumps(asdict(compiled)))
+    part.rename(place)
+    return compiled
 
 
 def _assembled(ptx: str, arch: int) -> tuple[int, int, tuple[str, ...]]:
@@ -194,6 +235,8 @@ def over_budget(compiled: Compiled, budget: dict[str, int], arch: int) -> list[s
         wrong.append(f"takes {compiled.shared_bytes} bytes of shared memory, of {budget['shared_bytes']} allowed")
     if arch == 90 and compiled.hgmma < budget["hgmma"]:
         wrong.append(f"has {compiled.hgmma} HGMMA, {budget['hgmma']} expected")
+    if compiled.tma < budget.get("tma", 0):
+        wrong.append(f"has {compiled.tma} TMA loads, {budget['tma']} expected")
     if arch == 90 and budget["hgmma"] and compiled.hmma:
         wrong.append(f"has {compiled.hmma} HMMA: a product fell back")
     return wrong + [f"ptxas: {line}" for line in compiled.warnings]
@@ -214,11 +257,13 @@ def main() -> int:
 
     budgets: dict[str, dict[str, int]] = json.loads(arguments.budgets.read_text()) if not arguments.write else {}
     results, failed = [], 0
-    chosen = [job for job in jobs() if arguments.only in (None, job.name)]
+    chosen = [job for job in jobs(arguments.arch) if arguments.only in (None, job.name)]
     if not chosen:
         parser.error(f"no kernel is called {arguments.only!r}")
-    for job in chosen:
-        compiled = compile_job(replace(job, warps=arguments.warps or job.warps), arguments.arch)
+    asked = [(job.name, arguments.warps or job.warps, arguments.arch) for job in chosen]
+    # Processes, because Triton's own compiler is mostly Python.
+    pool = ProcessPoolExecutor(min(len(asked), os.cpu_count() or 1), get_context("spawn"))
+    for job, compiled in zip(chosen, pool.map(_kept, *zip(*asked, strict=True)), strict=True):
         results.append(compiled)
         wrong = [] if arguments.write else over_budget(compiled, budgets[job.name], arguments.arch)
         failed += bool(wrong)
@@ -229,7 +274,7 @@ def main() -> int:
     if arguments.json:
         print(json.dumps({"triton": triton.__version__, "kernels": [asdict(each) for each in results]}))
     if arguments.write:
-        keys = ("registers", "spill_bytes", "shared_bytes", "hgmma")
+        keys = ("registers", "spill_bytes", "shared_bytes", "hgmma", "tma")
         table = {each.kernel: {key: getattr(each, key) for key in keys} for each in results}
         arguments.budgets.write_text(json.dumps(table, indent=2) + "\n")
     return 1 if failed else 0

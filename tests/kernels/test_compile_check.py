@@ -6,6 +6,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -36,9 +37,10 @@ def test_a_planted_spill_fails(tmp_path: Path) -> None:
 
 
 def test_a_kernel_is_held_to_each_part_of_its_budget() -> None:
-    budget = {"registers": 200, "spill_bytes": 0, "shared_bytes": 65_536, "hgmma": 16}
-    good = Compiled("k", registers=200, spill_bytes=0, shared_bytes=65_536, hgmma=16, hmma=0, warnings=())
+    budget = {"registers": 200, "spill_bytes": 0, "shared_bytes": 65_536, "hgmma": 16, "tma": 8}
+    good = Compiled("k", registers=200, spill_bytes=0, shared_bytes=65_536, hgmma=16, hmma=0, warnings=(), tma=8)
     assert over_budget(good, budget, 90) == []
-    worse = {"registers": 201, "spill_bytes": 4, "shared_bytes": 65_537, "hgmma": 8, "hmma": 4, "warnings": ("C7510",)}
+    numbers = {"registers": 201, "spill_bytes": 4, "shared_bytes": 65_537, "hgmma": 8, "hmma": 4, "tma": 4}
+    worse: dict[str, Any] = {**numbers, "warnings": ("C7510",)}
     for name, value in worse.items():
         assert len(over_budget(replace(good, **{name: value}), budget, 90)) == 1

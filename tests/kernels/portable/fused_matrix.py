@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from trainwright.kernels import rms_norm, rope, swiglu
-from trainwright.kernels.correctness import DTYPES
+from trainwright.kernels.correctness import DTYPES, errors_of
 from trainwright.kernels.portable import rms_norm as portable_rms_norm
 from trainwright.kernels.portable import rope as portable_rope
 from trainwright.kernels.portable import swiglu as portable_swiglu
@@ -117,34 +117,19 @@ def rotations() -> Iterator[Case]:
         yield Case(f"rope, {name}{', in place' if in_place else ''}", plain, ours, (x,))
 
 
-def measured(operator: Callable[..., Outputs], inputs: tuple[Tensor, ...], dtype: torch.dtype) -> list[Tensor]:
-    """Outputs, and the gradients of a loss that takes them all, in float64; computed in `dtype`."""
+def measured(operator: Callable[..., Outputs], inputs: tuple[Tensor, ...], dtype: torch.dtype) -> Outputs:
+    """Outputs, and the gradients of a loss that takes them all."""
     leaves = [x.detach().to(dtype).requires_grad_() for x in inputs]
     outputs = operator(*leaves)
-    loss = sum((o * normal(*o.shape).to(o.dtype)).sum() for o in outputs)
-    assert isinstance(loss, Tensor)
-    return [each.detach().double() for each in (*outputs, *torch.autograd.grad(loss, leaves))]
+    return (*outputs, *torch.autograd.grad(outputs, leaves, [normal(*o.shape).to(o) for o in outputs]))
 
 
 def measure(case: Case, dtype: str) -> dict[str, Any]:
-    """Per result: the largest error of ours and of plain torch in the same dtype, the largest value, relative norms."""
+    """The errors of outputs and gradients, ours and plain torch's in the same dtype."""
     inputs = tuple(x.to(DTYPES[dtype]) for x in case.inputs)
     exact = measured(case.plain, inputs, torch.float64)
-    errors = []
-    for want, mine, theirs in zip(
-        exact, measured(case.ours, inputs, DTYPES[dtype]), measured(case.plain, inputs, DTYPES[dtype]), strict=True
-    ):
-        assert mine.shape == want.shape
-        norm = want.norm().clamp(min=1e-300)
-        errors.append(
-            {
-                "error": float((mine - want).abs().max()),
-                "of_torch": float((theirs - want).abs().max()),
-                "largest": float(want.abs().max()),
-                "relative": float((mine - want).norm() / norm),
-                "relative_of_torch": float((theirs - want).norm() / norm),
-            }
-        )
+    ours, plain = (measured(operator, inputs, DTYPES[dtype]) for operator in (case.ours, case.plain))
+    errors = [errors_of(*three) for three in zip(exact, ours, plain, strict=True)]
     return {"case": case.name, "dtype": dtype, "errors": errors}
 
 
