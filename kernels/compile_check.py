@@ -180,7 +180,7 @@ def _kept(name: str, warps: int, arch: int) -> Compiled:
     """What the job of that name takes, compiled at most once for each source, compiler and version of this check."""
     import triton
 
-    job = replace(next(job for job in jobs() if job.name == name), warps=warps)
+    job = replace(next(job for job in jobs(arch) if job.name == name), warps=warps)
     what = (triton.__version__, arch, job.function.cache_key, replace(job, function=None), Path(__file__).read_text())
     place = Path(triton.knobs.cache.dir) / "compile_check" / hashlib.sha256(repr(what).encode()).hexdigest()
     if place.exists():
