@@ -134,8 +134,8 @@ class Case:
         )
 
 
-# Logits of a micro-batch in fp32, beyond which `loss = "auto"` never holds them all. Doing without takes a third more of
-# the head's time (8 N H V operations for 6): 1 to 4 % of a step of the presets. From here on it frees several GiB.
+# Logits of a micro-batch in fp32, beyond which `loss = "auto"` never holds them all. To do without takes a third more
+# of the head's time (8 N H V operations for 6): 1 to 4 % of a step of the presets. From here on it frees 2 GiB or more.
 _FUSED_BEYOND_BYTES = 4 << 30
 
 

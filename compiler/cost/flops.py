@@ -26,7 +26,9 @@ def model_flops_per_token(model: ModelPlan, sequence_length: int) -> float:
     return 6.0 * weights + scores
 
 
-def recomputed_flops_per_token(model: ModelPlan, sequence_length: int, recompute: str, *, fused_loss: bool = False) -> float:
+def recomputed_flops_per_token(
+    model: ModelPlan, sequence_length: int, recompute: str, *, fused_loss: bool = False
+) -> float:
     """FLOPs per token that recomputation adds to the model's own: hardware FLOPs, never part of an MFU.
 
     `full` runs the layers forward again, `selective` the attention scores alone, the fused loss the head.

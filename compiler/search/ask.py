@@ -5,7 +5,7 @@ from trainwright.compiler.search.question import Question
 
 
 def question_of(draft: Draft, index: int) -> Question:
-    """Needs of the draft: "spec.cluster", "spec.kernels", "spec.phases", "spec.run", "model", "courses", "open_topologies"."""
+    """Needs "spec.cluster", "spec.kernels", "spec.phases", "spec.run", "model", "courses" and "open_topologies"."""
     cluster, course = draft.spec.cluster, draft.courses[index]
     storage_bytes_per_s = cluster.nodes * cluster.storage.per_node
     if cluster.storage.total is not None:

@@ -219,8 +219,8 @@ def test_the_fused_loss_holds_a_piece_of_the_logits_however_many_tokens_there_ar
 
     few, many = head(6144), head(8192)
     assert MOMENTS[few.moment] == MOMENTS[many.moment] == "the head's backward pass"
-    # A piece of as many tokens as the hidden size in bf16, the weight's gradient in fp32 and a bf16 product of it; and the
-    # gradient of the head's input.
+    # A piece of as many tokens as the hidden size in bf16, the weight's gradient in fp32 and a bf16 product of it; and
+    # the gradient of the head's input.
     assert many.temporaries == (2 + 4 + 2) * 92_544 * 4096 + 2 * 8192 * 4096
     assert many.temporaries - few.temporaries == 2 * 2048 * 4096
     assert many.logits == few.logits == 0

@@ -165,6 +165,14 @@ def test_auto_is_resolved(tmp_path: Path, sets: tuple[str, ...], shape: tuple[in
     assert layout.sequence_parallel is (layout.tensor > 1)
 
 
+def test_the_plan_names_the_loss(tmp_path: Path) -> None:
+    def loss(*sets: str) -> str:
+        return phase(plan_of(tmp_path, "", *sets), "short").loss
+
+    assert loss() == loss("kernels.loss='logits'") == "logits"
+    assert loss("kernels.loss='fused'") == "fused"
+
+
 def test_sources_are_looked_at(tmp_path: Path) -> None:
     ingest = plan_of(tmp_path).stage("ingest")
     assert isinstance(ingest, IngestStage)
@@ -203,6 +211,7 @@ def fingerprints(plan: Plan) -> dict[str, str]:
     ("sets", "changed"),
     [
         (("topology.recompute='full'", "run.log_every=3", "run.checkpoint.every=7", "data.workers=2"), set()),
+        (("kernels.loss='fused'",), set()),
         (("model.ffn_size=256",), {"short", "evaluate.short", "export.short"}),
         (("evaluation[0].max_tokens=9",), {"evaluate.short"}),
         (("data.held_out=0.1",), {"ingest", "tokenizer", "tokenize", "short", "evaluate.short", "export.short"}),

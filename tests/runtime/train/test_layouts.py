@@ -57,7 +57,10 @@ def test_every_layout_gives_the_losses_of_one_process(world: World) -> None:
 def test_tied_embeddings_and_biases_are_shared_out_right(world: World) -> None:
     job = {"do": "losses", "steps": 4, "model": {"tie_embeddings": True, "attention_bias": True}}
     (reference,) = world(1, **job, layouts=[{}])
-    layouts: dict[str, dict[str, Any]] = {"PP 2": {"pipeline": 2}, "TP 2 + SP": {"tensor": 2, "sequence_parallel": True}}
+    layouts: dict[str, dict[str, Any]] = {
+        "PP 2": {"pipeline": 2},
+        "TP 2 + SP": {"tensor": 2, "sequence_parallel": True},
+    }
     layouts |= {f"{name}, fused loss": {**changes, "loss": "fused"} for name, changes in layouts.items()}
     runs = dict(zip(layouts, world(2, **job, layouts=list(layouts.values())), strict=True))
     check({name: apart(run, reference) for name, run in runs.items()})
