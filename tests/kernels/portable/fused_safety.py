@@ -85,11 +85,11 @@ def nothing_beyond_an_output_is_written() -> bool:
 
 
 def offsets_are_64_bit() -> bool:
-    """Two rows more than 2^31 elements apart, in 4 GiB of memory that is touched only where the rows lie."""
-    apart, size = 2**31 + 64, 64
-    buffer = torch.empty(apart + size, dtype=torch.float16)
-    x = buffer.as_strided((2, 1, 1, size), (apart, 1, 1, 1))
-    x.copy_(normal(2, 1, 1, size))
+    """Three rows 2^30 elements apart, in 4 GiB of memory that is touched only where the rows lie."""
+    apart, size = 2**30 + 64, 64  # as a stride it fits into 32 bits, twice it does not
+    buffer = torch.empty(2 * apart + size, dtype=torch.float16)
+    x = buffer.as_strided((3, 1, 1, size), (apart, 1, 1, 1))
+    x.copy_(normal(3, 1, 1, size))
     return all(torch.equal(mine, want) for mine, want in zip(_everything(x), _everything(x.clone()), strict=True))
 
 
