@@ -27,6 +27,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from trainwright.kernels import flash_attn, validated
 from trainwright.kernels.bench_fused import fused_rows
+from trainwright.kernels.reference import packing_of
 from trainwright.kernels.sdpa import sdpa_attention
 from trainwright.kernels.timing import Timing, timed
 
@@ -94,6 +95,8 @@ def providers(shape: Shape, device: torch.device) -> dict[str, Callable[[], Prov
         "flash": lambda: _fused(SDPBackend.FLASH_ATTENTION),
         "flex": lambda: _flex(shape, device),
     }
+    if device.type == "cuda" and validated.chip(device) == "sm_90":
+        made["ours, hopper forward"] = lambda: _hopper(edges)
     if edges is not None:
         made["sdpa per document"] = lambda: lambda q, k, v: sdpa_attention(q, k, v, edges)
     if flash_attn.is_installed():
@@ -105,6 +108,19 @@ def _ours(edges: Tensor | None) -> Provider:
     from trainwright.kernels.portable.operator import portable_attention
 
     return lambda q, k, v: portable_attention(q, k, v, edges)
+
+
+def _hopper(edges: Tensor | None) -> Provider:
+    from trainwright.kernels.hopper.operator import attention_forward
+
+    def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        if q.requires_grad:
+            raise NotImplementedError("no backward pass yet")
+        q, k, v = (x.transpose(0, 1) for x in (q, k, v))
+        o, _ = attention_forward(q, k, v, packing_of(edges, len(q), q.shape[1], k.shape[1]), q.shape[-1] ** -0.5)
+        return o.transpose(0, 1)
+
+    return attend
 
 
 def _fused(backend: SDPBackend, repeated: int = 1) -> Provider:
@@ -161,26 +177,26 @@ def attention_rows(device: torch.device, dtype: torch.dtype, limit_s: float) -> 
         for name, make in providers(shape, device).items():
             row: dict[str, Any] = {"shape": shape.name, "provider": name}
             try:
-                forward, backward = _both(make(), (q, k, v), go, device, limit_s)
-            except (RuntimeError, NotImplementedError, ImportError, torch._dynamo.exc.TorchDynamoException) as error:
-                row["cannot"] = str(error).strip().splitlines()[0][:160]
-            else:
-                row |= _figures("forward", forward, shape.forward_flops)
+                attend = make()
+                row |= _figures("forward", _forward(attend, (q, k, v), device, limit_s), shape.forward_flops)
+                backward = _backward(attend, (q, k, v), go, device, limit_s)
                 row |= _figures("backward", backward, 2.5 * shape.forward_flops)
+            except (RuntimeError, ImportError, ValueError, torch._dynamo.exc.TorchDynamoException) as error:
+                row["cannot"] = str(error).strip().splitlines()[0][:160]
             rows.append(row)
         yield from _beside_cudnn(rows)
 
 
-def _both(
-    attend: Provider, inputs: tuple[Tensor, ...], go: Tensor, device: torch.device, limit_s: float
-) -> tuple[Timing, Timing]:
-    """Forward without a graph, and backward alone."""
+def _forward(attend: Provider, inputs: tuple[Tensor, ...], device: torch.device, limit_s: float) -> Timing:
     with torch.no_grad():
-        forward = timed(lambda: attend(inputs[0], inputs[1], inputs[2]), device, limit_s=limit_s)
+        return timed(lambda: attend(inputs[0], inputs[1], inputs[2]), device, limit_s=limit_s)
+
+
+def _backward(attend: Provider, inputs: tuple[Tensor, ...], go: Tensor, device: torch.device, limit_s: float) -> Timing:
+    """Alone, over one and the same graph."""
     leaves = [x.detach().requires_grad_() for x in inputs]
     o = attend(leaves[0], leaves[1], leaves[2])
-    backward = timed(lambda: torch.autograd.grad(o, leaves, go, retain_graph=True), device, limit_s=limit_s)
-    return forward, backward
+    return timed(lambda: torch.autograd.grad(o, leaves, go, retain_graph=True), device, limit_s=limit_s)
 
 
 def _figures(what: str, timing: Timing, flops: float) -> dict[str, Any]:
@@ -199,18 +215,17 @@ def _beside_cudnn(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _line(row: dict[str, Any]) -> str:
-    start = f"{row['shape']:34} {row['provider']:21}"
-    if "cannot" in row:
-        return f"{start} cannot: {row['cannot']}"
     parts = []
     for what in ("forward", "backward"):
-        part = f"{what} {row[f'{what}_median_ms']:9.3f} ms"
-        part += f" {row[f'{what}_tflops']:6.1f} TFLOP/s" if f"{what}_tflops" in row else ""
-        part += f" {row[f'{what}_gbps']:7.1f} GB/s" if f"{what}_gbps" in row else ""
-        ratio = f"{row[f'{what}_of_cudnn']:.2f} x cudnn" if f"{what}_of_cudnn" in row else ""
-        parts.append(f"{part} {ratio:12}")
-    extra = f"  {row['extra_mib']:.0f} MiB extra" if "extra_mib" in row else ""
-    return f"{start} {'  '.join(parts)}{extra}".rstrip()
+        if f"{what}_median_ms" in row:
+            part = f"{what} {row[f'{what}_median_ms']:9.3f} ms"
+            part += f" {row[f'{what}_tflops']:6.1f} TFLOP/s" if f"{what}_tflops" in row else ""
+            part += f" {row[f'{what}_gbps']:7.1f} GB/s" if f"{what}_gbps" in row else ""
+            ratio = f"{row[f'{what}_of_cudnn']:.2f} x cudnn" if f"{what}_of_cudnn" in row else ""
+            parts.append(f"{part} {ratio:12}")
+    parts += [f"{row['extra_mib']:.0f} MiB extra"] if "extra_mib" in row else []
+    parts += [f"cannot: {row['cannot']}"] if "cannot" in row else []
+    return f"{row['shape']:34} {row['provider']:21} {'  '.join(parts)}".rstrip()
 
 
 def machine(device: torch.device) -> dict[str, Any]:

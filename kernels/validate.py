@@ -39,6 +39,7 @@ class Effort:
     hidden_sizes: tuple[int, ...]
 
 
+HOPPER_HEAD_SIZES = (64, 128)
 DRY_QUICK = Effort(("bf16",), (64,), (200,), 2, False, (96,))
 DRY = Effort(("fp32", "fp16", "bf16"), (64,), (200,), 2, False, (96,))
 QUICK = Effort(("bf16", "fp16"), (64, 128), (32_768,), 50, False, (2048, 4096))
@@ -74,6 +75,9 @@ def attempts(effort: Effort, device: torch.device) -> Iterator[Tried]:
     for dtype in effort.dtypes:
         for head_size in effort.head_sizes:
             yield _attention(dtype, head_size, effort, device)
+        if device.type == "cuda" and validated.chip(device) == "sm_90" and dtype != "fp32":
+            for head_size in HOPPER_HEAD_SIZES:
+                yield hopper_forward(dtype, head_size, effort, device)
         for operator in OPERATORS:
             tried = Tried(operator, dtype, 0)
             for case, errors in fused_errors(operator, dtype, effort.hidden_sizes, device):
@@ -126,6 +130,27 @@ def _attention(dtype: str, head_size: int, effort: Effort, device: torch.device)
         if leaks(Case("", packed(33, 40, 50), dtype, head_size), value, device):
             tried.wrong.append(f"{value} of other documents reaches a document")
     tried.cases += 4
+    return tried
+
+
+def hopper_forward(dtype: str, head_size: int, effort: Effort, device: torch.device) -> Tried:
+    """The forward attention for Hopper, which has no window, and no gradients of its own."""
+    from trainwright.kernels.hopper.operator import attention_forward
+
+    tried = Tried("hopper_forward", dtype, head_size)
+    for case in attention_cases(dtype, head_size, effort.large_packs):
+        if case.window is not None or not case.deterministic:
+            continue
+        packing, scale = case.packing, head_size**-0.5
+        inputs = tensors_of(case, device=device)
+        got = attention_forward(*inputs, packing, scale, causal=case.causal)
+
+        def plain(wide: torch.dtype, case: Case = case, inputs: tuple[Tensor, ...] = inputs) -> tuple[Tensor, Tensor]:
+            q, k, v = (x.to(wide) for x in inputs)
+            return reference.attend(q, k, v, case.packing, causal=case.causal)
+
+        results = zip(("o", "lse"), plain(torch.float64), got, plain(DTYPES[dtype]), strict=True)
+        tried.take(case.name, {name: errors_of(*three) for name, *three in results})
     return tried
 
 

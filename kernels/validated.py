@@ -17,6 +17,7 @@ _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 _HERE = Path(__file__).resolve().parent
 _SOURCES = {
     "attention": ("packing.py", "portable/attention.py", "portable/operator.py", "portable/tiles.py"),
+    "hopper_forward": ("packing.py", "hopper/attention.py", "hopper/operator.py"),
     "rms_norm": ("portable/rms_norm.py", "portable/rows.py"),
     "rope": ("portable/rope.py", "portable/rows.py"),
     "swiglu": ("portable/swiglu.py", "portable/rows.py"),

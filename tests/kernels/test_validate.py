@@ -10,10 +10,12 @@ from typing import Any
 import pytest
 import torch
 from tests.conftest import environment
+from torch import Tensor
 
-from trainwright.kernels import validate, validated
+from trainwright.kernels import reference, validate, validated
 from trainwright.kernels.bench import Shape, _beside_cudnn, shapes
 from trainwright.kernels.correctness import complaints, errors_of
+from trainwright.kernels.packing import Packing
 
 needs_triton = pytest.mark.skipif(not validated.has_triton(), reason="triton exists for Linux alone")
 
@@ -53,6 +55,22 @@ def test_only_what_is_right_is_recorded(monkeypatch: pytest.MonkeyPatch, tmp_pat
     assert [entry.configuration.head_size for entry in validated.read(place)] == [128, 64]
     other.wrong.append("50 backward passes are not equal bit by bit")
     assert [entry.configuration.head_size for entry in validated.read(validate.write([other], device))] == [128]
+
+
+@needs_triton
+@pytest.mark.parametrize("off", [0.0, 0.1])
+def test_the_kernel_for_hopper_is_held_to_float64(off: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stand-in for the kernel, which no CPU runs, is right or off by as much."""
+    from trainwright.kernels.hopper import operator
+
+    def attend(q: Tensor, k: Tensor, v: Tensor, packing: Packing, scale: float, *, causal: bool) -> Any:
+        o, lse = reference.attend(q, k, v, packing, scale=scale, causal=causal)
+        return o + off, lse
+
+    monkeypatch.setattr(operator, "attention_forward", attend)
+    tried = validate.hopper_forward("bf16", 64, validate.QUICK, torch.device("cpu"))
+    assert tried.cases >= 10
+    assert bool(tried.wrong) == bool(off)
 
 
 @pytest.mark.slow
