@@ -37,11 +37,14 @@ def linear_cross_entropy(
     Equal on all ranks of `group`. Differentiable once, in both; the gradient of `hidden` is this rank's part of a sum
     over the group, as that of any column-parallel product. Raises ValueError for a label outside of the vocabulary.
     """
-    ranks = group.size() if group is not None else 1
-    outside = (labels_N != IGNORED) & ((labels_N < 0) | (labels_N >= ranks * len(weight_VH)))
-    if _on_cpu(labels_N) and bool(outside.any()):  # on a device the look would wait for it
-        raise ValueError(f"label {int(labels_N[outside][0])} is outside of {ranks * len(weight_VH):,} entries")
+    _check(labels_N, len(weight_VH) * (group.size() if group is not None else 1))
     return _LinearCrossEntropy.apply(hidden_NH, weight_VH, labels_N, z_loss, group)  # type: ignore[no-any-return, no-untyped-call]
+
+
+def _check(labels_N: Tensor, entries: int) -> None:
+    outside = (labels_N != IGNORED) & ((labels_N < 0) | (labels_N >= entries))
+    if labels_N.is_cpu and bool(outside.any()):  # on a device the look would wait for it
+        raise ValueError(f"label {int(labels_N[outside][0])} is outside of {entries:,} entries")
 
 
 def _wide(dtype: torch.dtype) -> torch.dtype:

@@ -51,7 +51,11 @@ def test_planned_and_traced_memory_agree_on_other_layouts() -> None:
 def test_without_memory_the_same_is_allocated_as_with() -> None:
     wanted = [
         TraceJob(stage=stage, rank=0, device="cpu")
-        for stage in (phase("fp32"), phase("bf16", recompute="selective", recompute_modules=("norm", "activation")))
+        for stage in (
+            phase("fp32"),
+            phase("bf16", recompute="selective", recompute_modules=("norm", "activation")),
+            phase("bf16", loss="fused"),
+        )
     ]
     done = subprocess.run(
         [sys.executable, str(Path(__file__).with_name("real_step.py"))],
