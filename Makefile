@@ -4,8 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export TRITON_CACHE_DIR := $(abspath $(VENV))/triton-cache
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test compile-check bench clean
 
 demo: $(READY)
 	$(BIN)/trainwright check examples/tiny.toml
@@ -17,6 +18,18 @@ test: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy spec compiler runtime kernels src/trainwright/*.py
 	$(BIN)/python -m pytest -q
+	$(MAKE) compile-check
+
+# Our kernels for sm_90, by the Triton that torch pins now and by the one it pinned before. No GPU is needed, and what
+# was compiled once is not compiled again.
+OTHER_TRITON := 3.6.0
+compile-check: $(READY)
+	$(BIN)/trainwright kernels compile-check
+	@test -d $(VENV)/triton-$(OTHER_TRITON) || $(BIN)/python -m pip install --quiet --no-deps \
+	  --target $(VENV)/triton-$(OTHER_TRITON) triton==$(OTHER_TRITON) \
+	  || { rm -rf $(VENV)/triton-$(OTHER_TRITON); echo "triton $(OTHER_TRITON) cannot be installed: not checked with it"; }
+	@test ! -d $(VENV)/triton-$(OTHER_TRITON) \
+	  || PYTHONPATH=$(abspath $(VENV))/triton-$(OTHER_TRITON) $(BIN)/trainwright kernels compile-check
 
 bench: $(READY)
 	$(BIN)/python bench/throughput.py
