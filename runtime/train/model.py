@@ -34,12 +34,10 @@ from megatron.core.transformer.transformer_block import TransformerBlockSubmodul
 from megatron.core.transformer.transformer_layer import TransformerLayer, TransformerLayerSubmodules
 from torch import Tensor, nn
 
-from trainwright.kernels import rope
+from trainwright.kernels import fused, rope
 from trainwright.kernels.attention import Wanted, choose
 from trainwright.kernels.cross_entropy import cross_entropy
 from trainwright.kernels.linear_cross_entropy import linear_cross_entropy
-from trainwright.kernels.rms_norm import rms_norm
-from trainwright.kernels.swiglu import swiglu
 from trainwright.runtime import host
 from trainwright.runtime.train.initial import initialise
 from trainwright.spec.plan import Layout, ModelPlan, Placement
@@ -126,14 +124,14 @@ class RmsNorm(nn.Module):
         self.weight.sequence_parallel = config.sequence_parallel  # type: ignore[attr-defined]
 
     def forward(self, x: Tensor) -> Tensor:
-        return rms_norm(x, self.weight, self.eps)
+        return fused.rms_norm(x, self.weight, self.eps)
 
 
 class SwiGlu(MegatronModule):  # type: ignore[misc]
     """SwiGLU as a module of Megatron's: its MLP asks each of its parts for a sharded state."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return swiglu(x)
+        return fused.swiglu(x)
 
 
 class CoreAttention(nn.Module):
@@ -153,8 +151,8 @@ class CoreAttention(nn.Module):
         # Rounded up, so that decoding finds its tables in the cache at almost every step.
         reach = 1 << (keys - 1).bit_length()
         cos, sin = rope.tables(reach, q_SBHD.shape[-1], self.rope_base, q_SBHD.dtype, q_SBHD.device)
-        q_SBHD = rope.rotate(q_SBHD, cos[keys - queries : keys], sin[keys - queries : keys])
-        k_TBGD = rope.rotate(k_TBGD, cos[:keys], sin[:keys])
+        q_SBHD = fused.rotate(q_SBHD, cos[keys - queries : keys], sin[keys - queries : keys])
+        k_TBGD = fused.rotate(k_TBGD, cos[:keys], sin[:keys])
         return self.choice.attend(q_SBHD, k_TBGD, v_TBGD, edges_BE, None).flatten(2)
 
 
