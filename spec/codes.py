@@ -174,6 +174,8 @@ _CLUSTER = (
     Code("TW319", "recompute-layers-too-many", "error", "more recomputed layers than a model chunk has"),
     Code("TW320", "unknown-gpu", "error", "nothing is known of this gpu"),
     Code("TW321", "bad-hardware-file", "error", "a hardware file cannot be used"),
+    Code("TW322", "context-exchange-alone", "error", "a context exchange without a context axis"),
+    Code("TW323", "heads-not-shared", "error", "context ranks cannot share the heads they exchange", infeasible=True),
     Code("TW330", "out-of-memory", "error", "a rank needs more memory than its card has", infeasible=True),
     Code("TW331", "memory-tight", "warning", "a rank needs nearly all of its card's memory"),
     Code("TW332", "over-budget", "error", "training costs more than the budget", infeasible=True),

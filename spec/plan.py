@@ -69,7 +69,7 @@ class Layout(Part, kw_only=True, frozen=True):
     offload: tuple[Literal["optimizer", "activations"], ...] = ()
     weight: int = 1  # ranks that cut each weight
     keep_gathered: bool = False  # sequence parallelism keeps gathered inputs, rather than gather them again
-    context_exchange: Literal["ring", "all_to_all"] = "ring"
+    context_exchange: Literal["gather", "ring", "all_to_all"] = "gather"  # how they attend to each other's tokens
 
     @property
     def world_size(self) -> int:

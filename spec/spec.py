@@ -226,6 +226,13 @@ class Topology(Table, kw_only=True, frozen=True):
     pipeline: Annotated[Count | Literal["auto"], Meta(description="Ranks in a row, each with some of the layers.")] = 1
     virtual_pipeline: Annotated[Count | Literal["auto"], Meta(description="Model chunks per pipeline rank.")] = 1
     context: Annotated[Count | Literal["auto"], Meta(description="Ranks that split each sequence.")] = 1
+    context_exchange: Annotated[
+        Literal["auto", "gather", "ring", "all_to_all"],
+        Meta(
+            description="How they attend to each other: all keys and values to all, block by block, or heads for "
+            "tokens; `gather` if auto, `all_to_all` with `isp`."
+        ),
+    ] = "auto"
     data: Annotated[
         Count | Literal["auto"], Meta(description="Whatever of the world the other axes leave, if auto.")
     ] = "auto"
@@ -276,6 +283,7 @@ class TopologyOverride(Table, kw_only=True, frozen=True):
     pipeline: Count | Literal["auto"] | None = None
     virtual_pipeline: Count | Literal["auto"] | None = None
     context: Count | Literal["auto"] | None = None
+    context_exchange: Literal["auto", "gather", "ring", "all_to_all"] | None = None
     data: Count | Literal["auto"] | None = None
     sequence_parallel: bool | Literal["auto"] | None = None
     zero: Literal[0, 1, 2, 3, "auto"] | None = None

@@ -19,6 +19,7 @@ _AS_TRACED = {
     "queries, keys, values": "attention",
     "rotated queries and keys": "attention",
     "attention output": "attention",
+    "exchanged attention output": "attention",
     "attention scores": "attention",
     "softmax sums": "attention",
     "gate and up": "MLP",

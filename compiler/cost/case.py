@@ -73,7 +73,7 @@ class Case:
     recompute_modules: tuple[RecomputeModule, ...] = ("core_attention",)  # what `selective` drops
     recompute_layers: int | None = None  # with `full`: of each chunk, the first so many layers; None: all
     keep_gathered: Number = False  # sequence parallelism keeps gathered inputs for the backward pass
-    context_exchange: Literal["ring", "all_to_all"] = "ring"  # how context ranks attend to each other's tokens
+    context_exchange: Literal["gather", "ring", "all_to_all"] = "gather"  # of context ranks
     weight: Number = 1  # ranks over which weights are cut and gathered layer by layer (InternEvo's weight parallel)
     offload_optimizer: float = 0.0  # share of the optimizer's state that lives in host memory
     offload_activations: float = 0.0

@@ -36,6 +36,10 @@ class MemoryProfile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         float, Meta(description="Slots a token where attention copies packed documents into rows; 0: it does not.")
     ] = 0
     exchanged: Annotated[float, Meta(description="Copies of q more under context parallelism.")] = 0
+    gathered_keys: Annotated[
+        float,
+        Meta(description="Copies of the whole sequence's keys and values, beside their fp32 gradients, for a moment."),
+    ] = 0
     softmax_bytes: Annotated[float, Meta(description="A token and head: the log of the softmax's sum.")] = 4
     gate_up: Annotated[float, Meta(description="Copies of the MLP's inner width before its activation.")] = 1
     product: Annotated[float, Meta(description="Copies of f: input of the last product.")] = 1
@@ -91,7 +95,12 @@ class TimeProfile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     ] = "all-gather"
     tensor_forward_overlap: Annotated[float, Meta(description="Of the products beside it.")] = 0.0
     tensor_backward_overlap: float = 0.0
-    context_by: Literal["ring", "all-gather", "all-to-all"] = "ring"
+    context_by: Annotated[
+        Literal["ring", "all-gather", "all-to-all", "planned"], Meta(description="planned: as the layout says.")
+    ] = "ring"
+    context_gradient_bytes: Annotated[
+        float | None, Meta(description="Of a gradient of keys and values on the wire; as of keys and values if absent.")
+    ] = None
     context_overlap: Annotated[float, Meta(description="Of attention.")] = 0.0
     weight_overlap: Annotated[float, Meta(description="ZeRO-3, weight parallelism: of a layer's computation.")] = 0.8
     pipeline_overlap: Annotated[bool, Meta(description="Transfers hold up only who waits for them.")] = False

@@ -209,6 +209,8 @@ def saved_by_layer(case: Case, profile: MemoryProfile) -> dict[str, Number]:
     ffn = model.ffn_size / case.tensor
     slots = profile.packed if case.document_length is not None else 0  # of padded documents, a token
     exchanges = (case.context > 1) * (case.context_exchange == "all_to_all")
+    if case.context_exchange == "all_to_all":  # of too few for all ranks each goes to several
+        key = where(case.context > 1, maximum(key, case.context * model.head_size), key)
     per_token = {
         "norm inputs": profile.norm_input * element * hidden,
         "norm statistics": profile.norm_statistics_bytes * hidden / model.hidden_size,
@@ -374,7 +376,17 @@ def _layer_backward(case: Case, profile: MemoryProfile) -> Number:
         - tokens * ffn  # the product is free, and of gate and up only the gradient is left
     )
     residual = tokens * _hidden(case)
-    return element * (residual + maximum(last_product, activation, first_product))
+    attention = _gathered_keys(case, profile) - (width + 1) * tokens * ffn  # what the MLP had saved is free
+    return element * (residual + maximum(last_product, activation, first_product, attention))
+
+
+def _gathered_keys(case: Case, profile: MemoryProfile) -> Number:
+    """Elements of the sequence's keys and values, and of their fp32 gradients, while gathered attention goes back."""
+    if case.context_exchange != "gather" or profile.gathered_keys == 0:
+        return case.context * 0
+    keys_and_values = 2 * case.context * case.local_tokens * case.model.kv_heads * case.model.head_size / case.tensor
+    copies = profile.gathered_keys + 4 / _ELEMENT_BYTES[case.precision]
+    return where(case.context > 1, copies * keys_and_values, 0)
 
 
 def _embedding_gradient(case: Case, part: Part, profile: MemoryProfile) -> Number:

@@ -5,8 +5,8 @@ Exposed is what an exchange takes beyond the computation that it can hide under;
 per layer and micro-batch, X = bytes * tokens * h:
     tensor      forward 2 all-reduce of X, or with sequence parallelism 2 all-gather + 2 reduce-scatter; backward as
                 much, and with sequence parallelism 2 all-gather more, which rebuild inputs for the weights' gradients
-    context     ring: c - 1 sends of a block's keys and values, backward twice; all-gather of all of them, backward
-                reduce-scattered; all-to-all of q, k, v and the output
+    context     ring: c - 1 sends of a block's keys and values, backward again and of their gradients; all-gather of
+                all of them, backward again and their gradients reduce-scattered; all-to-all of q, k, v and the output
     weights     ZeRO-3 and weight parallelism: all-gather forward and backward, reduce-scatter of gradients
 """
 
@@ -21,6 +21,7 @@ from trainwright.compiler.cost.parameters import layer_parameters
 from trainwright.spec.device import HardwareFile
 
 _CALLS = 4  # kernels that launching one exchange takes as long as
+_PLANNED = {"gather": "all-gather", "ring": "ring", "all_to_all": "all-to-all"}  # a layout's words in a profile's
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,17 +158,20 @@ class Pacer:
         case, model, network = self.case, self.case.model, self.network
         group = Group(case.context, case.tensor)
         token = self.operators.bytes * self.operators.tokens * model.head_size / case.tensor
-        if self.profile.context_by == "all-to-all":
-            both = sum(network.all_to_all(token * heads, group) for heads in (model.heads, model.kv_heads) * 2)
+        by = _PLANNED[case.context_exchange] if self.profile.context_by == "planned" else self.profile.context_by
+        if by == "all-to-all":
+            keys = maximum(model.kv_heads, case.context * case.tensor)  # of too few for all ranks each goes to several
+            both = sum(network.all_to_all(token * heads, group) for heads in (model.heads, keys) * 2)
             return both, both
         block = 2 * token * model.kv_heads
-        if self.profile.context_by == "all-gather":
+        gradient = block * (self.profile.context_gradient_bytes or self.operators.bytes) / self.operators.bytes
+        if by == "all-gather":
             gathered = network.all_gather(block * case.context, group)
-            return gathered, 2 * gathered
+            return gathered, gathered + network.all_gather(gradient * case.context, group)
         _, nodes = network.nodes(group)
         distance = where(nodes > 1, network.per_node, case.tensor)
-        ring = (case.context - 1) * network.send(block, distance)
-        return where(case.context > 1, ring, 0.0), where(case.context > 1, 2 * ring, 0.0)
+        forward, back = ((case.context - 1) * network.send(size, distance) for size in (block, gradient))
+        return where(case.context > 1, forward, 0.0), where(case.context > 1, forward + back, 0.0)
 
     def _weights(self) -> tuple[Number, Number]:
         """All-gather of a layer's weights, and reduce-scatter of their gradients, where they are cut."""

@@ -3,8 +3,9 @@
 from collections.abc import Iterator
 
 from trainwright.compiler.draft import Check, Draft
+from trainwright.compiler.exchange import context_exchange
 from trainwright.compiler.nearest import either, nearest_numbers
-from trainwright.spec.diagnostics import Diagnostic, Label
+from trainwright.spec.diagnostics import Diagnostic, KeyPath, Label
 
 
 def check_layout_options(draft: Draft) -> Iterator[Diagnostic]:
@@ -12,6 +13,7 @@ def check_layout_options(draft: Draft) -> Iterator[Diagnostic]:
         yield from _recompute(draft, index)
         yield from _tensor_mode(draft, index)
         yield from _weight(draft, index)
+        yield from _context_exchange(draft, index)
 
 
 def _recompute(draft: Draft, index: int) -> Iterator[Diagnostic]:
@@ -54,6 +56,10 @@ def _tensor_mode(draft: Draft, index: int) -> Iterator[Diagnostic]:
             message = f'`tensor_mode = "{mode}"` is sequence parallelism, which is off'
             label = draft.label("off", *draft.topology_path(index, "sequence_parallel"))
             yield Diagnostic("TW316", message, where, "leave `sequence_parallel` out", label)
+    if mode == "isp" and topology.context_exchange not in ("auto", "all_to_all"):
+        label = draft.label("another way", *draft.topology_path(index, "context_exchange"))
+        message = '`tensor_mode = "isp"` exchanges heads for tokens'
+        yield Diagnostic("TW316", message, where, "leave `context_exchange` out", label)
     key = {"mtp": "sequence_parallel", "isp": "context"}.get(mode or "")
     if key is not None and (written := _written(draft, index, key)):
         says = {"mtp": "has no sequence parallelism", "isp": "splits the sequence by `tensor` already"}[mode or ""]
@@ -94,8 +100,40 @@ def _weight(draft: Draft, index: int) -> Iterator[Diagnostic]:
         yield Diagnostic("TW318", message, where, f"take `weight` {near}")
 
 
+def _context_exchange(draft: Draft, index: int) -> Iterator[Diagnostic]:
+    topology = draft.topologies[index]
+    path = draft.topology_path(index, "context_exchange")
+    if topology.context_exchange != "auto" and index == _first_with(draft, path) and _stays_whole(draft, path):
+        yield Diagnostic(
+            "TW322",
+            "`context_exchange` does nothing with `context` 1",
+            draft.key_at(*path),
+            "set `context` to 2 or more, or leave it out",
+        )
+    heads = draft.model.heads // topology.tensor
+    if context_exchange(topology) == "all_to_all" and heads % topology.context:
+        near = either(nearest_numbers(topology.context, lambda n: heads % n == 0))
+        yield Diagnostic(
+            "TW323",
+            f"the {heads:,} heads of a tensor rank cannot be shared by {topology.context:,} context ranks",
+            draft.value_at(*draft.topology_path(index, "context")),
+            f'`all_to_all` exchanges heads: take {near}, or `context_exchange = "gather"`',
+        )
+
+
+def _first_with(draft: Draft, path: KeyPath) -> int:
+    """The first phase that takes its exchange from there."""
+    return next(i for i in range(len(draft.topologies)) if draft.topology_path(i, "context_exchange") == path)
+
+
+def _stays_whole(draft: Draft, path: KeyPath) -> bool:
+    """Whether no phase that takes its exchange from there splits a sequence, nor left that to the search."""
+    mine = [i for i in range(len(draft.topologies)) if draft.topology_path(i, "context_exchange") == path]
+    return all(draft.topologies[i].context == 1 and draft.open_topologies[i].context != "auto" for i in mine)
+
+
 CHECK_LAYOUT_OPTIONS = Check(
     check_layout_options,
-    needs=("spec.phases", "spec.topology", "model", "topologies", "data_ranks"),
+    needs=("spec.phases", "spec.topology", "model", "open_topologies", "topologies", "data_ranks"),
     holds="layout options are sound",
 )

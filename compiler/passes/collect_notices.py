@@ -80,9 +80,6 @@ def _aligned(draft: Draft) -> set[str]:
 def _layouts(draft: Draft) -> Iterator[Notice]:
     for index, layout in enumerate(draft.layouts):
         own = draft.spec.phases[index].topology
-        if layout.context > 1:
-            message = "attention over context-parallel ranks is not built yet"
-            yield Notice(key=_key(index, own, "context"), message=message, blocks=True)
         for key, message in _not_built(layout):
             yield Notice(key=_key(index, own, key), message=message, blocks=True)
 

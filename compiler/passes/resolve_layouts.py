@@ -2,6 +2,7 @@
 
 from trainwright.compiler.batching import choose_micro_batch
 from trainwright.compiler.draft import Draft, Pass, SizedTopology
+from trainwright.compiler.exchange import context_exchange
 from trainwright.spec.plan import Layout
 from trainwright.spec.spec import RecomputeModule
 
@@ -39,7 +40,7 @@ def _layout(draft: Draft, index: int) -> Layout:
         offload=topology.offload,
         weight=topology.weight,
         keep_gathered=topology.tensor_mode == "msp",
-        context_exchange="all_to_all" if topology.tensor_mode == "isp" else "ring",
+        context_exchange=context_exchange(topology),
         schedule="interleaved" if topology.virtual_pipeline > 1 else "1f1b",  # check_layouts: as written, if written
     )
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from trainwright.compiler.cost.case import Case, ModelShape, even_part, fuses_loss
 from trainwright.compiler.cost.memory import estimate_rank_memory, peak_bytes
 from trainwright.compiler.cost.time import quick_step_time, step_time
+from trainwright.compiler.exchange import context_exchange
 from trainwright.compiler.search.question import Question
 from trainwright.compiler.search.result import Candidate
 from trainwright.compiler.search.space import Group
@@ -53,7 +54,7 @@ def _case(question: Question, values: dict[str, Any]) -> Case:
         recompute_modules=topology.recompute_modules or ("core_attention",),
         recompute_layers=topology.recompute_layers,
         keep_gathered=topology.tensor_mode == "msp",
-        context_exchange="all_to_all" if topology.tensor_mode == "isp" else "ring",
+        context_exchange=context_exchange(topology),
         weight=topology.weight,
         offload_optimizer=1.0 * ("optimizer" in topology.offload),
         offload_activations=1.0 * ("activations" in topology.offload),

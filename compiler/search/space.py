@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from trainwright.compiler.exchange import context_exchange
 from trainwright.compiler.search.question import Question
 from trainwright.spec.plan import Layout
 
@@ -22,7 +23,7 @@ RECOMPUTE = ("none", "selective", "full")
 ZERO = (1, 0, 2, 3)  # the default first: where nothing can be shared, all are one
 _MESH = ("tensor", "pipeline", "virtual_pipeline", "context", "data", "micro_batch", "micro_batches")
 # What the runtime executes of keys of which the language knows more.
-_RUNNABLE: dict[str, Sequence[int]] = {"context": (1,), "zero": (0, 1)}
+_RUNNABLE: dict[str, Sequence[int]] = {"zero": (0, 1)}
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,6 @@ class Group:
 
         everywhere = np.ones(len(self), dtype=bool)
         return {
-            "context": self.columns["context"] > 1,
             "zero": everywhere & (self.zero > 1),
         }
 
@@ -107,6 +107,7 @@ def _meshes(question: Question, everything: bool) -> Iterator[tuple[int, ...]]:
     """Rows of _MESH."""
     model, world, topology = question.model, question.world_size, question.topology
     cut_by_tensor = (model.heads, model.kv_heads, model.ffn_size, model.vocab_size)
+    by_heads = context_exchange(topology) == "all_to_all"
     # A tensor axis across nodes is legal, but no one wants its exchanges there: only where it is pinned.
     for tensor in _values(question, "tensor", divisors(question.gpus_per_node), everything):
         if world % tensor or any(size % tensor for size in cut_by_tensor):
@@ -120,6 +121,8 @@ def _meshes(question: Question, everything: bool) -> Iterator[tuple[int, ...]]:
                 left = world // (tensor * pipeline)
                 for context in _values(question, "context", divisors(left), everything):
                     if left % context or (context > 1 and question.sequence_length % (2 * context)):
+                        continue
+                    if by_heads and model.heads // tensor % context:
                         continue
                     for batch in _batches(question, left // context, pipeline, virtual):
                         yield tensor, pipeline, virtual, context, left // context, *batch

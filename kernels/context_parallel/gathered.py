@@ -66,5 +66,7 @@ class _Gathered(torch.autograd.Function):
             gq_BSHD[:, part], gk_BTGD, gv_BTGD = ctx.local.backward(*inputs, own, ctx.scale, True)
             gkv_T2BGD[:, 0] += gk_BTGD.transpose(0, 1)
             gkv_T2BGD[:, 1] += gv_BTGD.transpose(0, 1)
+            del gk_BTGD, gv_BTGD  # each as large as the whole sequence's keys, as is what is gathered
+        del inputs, k_BTGD, v_BTGD
         gkv_S2BGD = scatter_sum(gkv_T2BGD, ctx.group).to(k_SBGD.dtype)
         return gq_BSHD.transpose(0, 1), gkv_S2BGD[:, 0], gkv_S2BGD[:, 1], None, None, None, None

@@ -5,7 +5,7 @@ B: rows, S: queries a row, T: keys a row, H: query heads, G: key and value heads
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -109,6 +109,14 @@ def _places(documents: Documents) -> list[tuple[slice, slice, slice]]:
     return [(slice(row, row + 1), slice(q, q + size), slice(k, k + keys)) for row, q, size, k, keys in documents]
 
 
+def merge(o_BSHD: Tensor, lse_BHS: Tensor, part_BSHD: Tensor, part_lse_BHS: Tensor) -> None:
+    """o and lse are those of both sets of keys together, in place. Every query must have seen a key before."""
+    merged_BHS = torch.logaddexp(lse_BHS, part_lse_BHS)
+    before_BSH1, now_BSH1 = ((x - merged_BHS).exp().transpose(1, 2)[..., None] for x in (lse_BHS, part_lse_BHS))
+    o_BSHD.mul_(before_BSH1).add_(now_BSH1 * part_BSHD)
+    lse_BHS.copy_(merged_BHS)
+
+
 # --- the definition --------------------------------------------------------------------------------------------------
 
 
@@ -153,31 +161,34 @@ def _plain_backward(
 # --- torch's fused kernels -------------------------------------------------------------------------------------------
 
 
-def _cpu_mask(q_1SHD: Tensor, k_1TGD: Tensor, causal: bool) -> dict[str, Any]:
-    """How torch is told on a CPU: its own causal mask is aligned to the first key, ours to the last."""
-    queries, keys = q_1SHD.shape[1], k_1TGD.shape[1]
-    if not causal or queries == keys:
-        return {"is_causal": causal}
-    hidden = torch.full((queries, keys), float("-inf"), dtype=q_1SHD.dtype)
-    return {"is_causal": False, "attn_mask": hidden.triu(keys - queries + 1)}
-
-
 def _cpu_forward(q: Tensor, k: Tensor, v: Tensor, scale: float, causal: bool) -> tuple[Tensor, Tensor]:
-    heads_first = (x.transpose(1, 2) for x in (q, k, v))
-    o_1HSD, lse_1HS = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
-        *heads_first, 0.0, **_cpu_mask(q, k, causal), scale=scale
-    )
-    return o_1HSD.transpose(1, 2), lse_1HS
+    """Torch's causal mask on a CPU is aligned to the first key: keys that all queries see go by themselves."""
+    before = k.shape[1] - q.shape[1]
+    if not causal or before == 0:
+        heads_first = (x.transpose(1, 2) for x in (q, k, v))
+        o_1HSD, lse_1HS = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
+            *heads_first, 0.0, causal, scale=scale
+        )
+        return o_1HSD.transpose(1, 2), lse_1HS
+    o, lse = _cpu_forward(q, k[:, before:], v[:, before:], scale, True)
+    o = o.to(lse.dtype)
+    merge(o, lse, *_cpu_forward(q, k[:, :before], v[:, :before], scale, False))
+    return o.to(q.dtype), lse
 
 
 def _cpu_backward(
     go: Tensor, q: Tensor, k: Tensor, v: Tensor, o: Tensor, lse_1HS: Tensor, scale: float, causal: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
-    heads_first = (x.transpose(1, 2) for x in (go, q, k, v, o))
-    gq, gk, gv = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward(
-        *heads_first, lse_1HS, 0.0, **_cpu_mask(q, k, causal), scale=scale
-    )
-    return gq.transpose(1, 2), gk.transpose(1, 2), gv.transpose(1, 2)
+    before = k.shape[1] - q.shape[1]
+    if not causal or before == 0:
+        heads_first = (x.transpose(1, 2) for x in (go, q, k, v, o))
+        gq, gk, gv = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward(
+            *heads_first, lse_1HS, 0.0, causal, scale=scale
+        )
+        return gq.transpose(1, 2), gk.transpose(1, 2), gv.transpose(1, 2)
+    late = _cpu_backward(go, q, k[:, before:], v[:, before:], o, lse_1HS, scale, True)
+    early = _cpu_backward(go, q, k[:, :before], v[:, :before], o, lse_1HS, scale, False)
+    return early[0] + late[0], torch.cat((early[1], late[1]), 1), torch.cat((early[2], late[2]), 1)
 
 
 def _flash_forward(q: Tensor, k: Tensor, v: Tensor, scale: float, causal: bool) -> tuple[Tensor, Tensor]:

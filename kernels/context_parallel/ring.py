@@ -14,7 +14,7 @@ from torch.autograd.function import once_differentiable
 from torch.distributed import ProcessGroup
 
 from trainwright.kernels.context_parallel.exchange import Passed
-from trainwright.kernels.context_parallel.local import Local
+from trainwright.kernels.context_parallel.local import Local, merge
 from trainwright.kernels.context_parallel.zigzag import Edges, block
 
 _BLOCKS, _GRADIENTS = 0, 1  # tags: both are under way at once
@@ -28,14 +28,6 @@ def ring_attention(
     A `group` of None is a ring of one: this rank has the whole sequence.
     """
     return _Ring.apply(q_SBHD, k_SBGD, v_SBGD, edges, scale, group, local)  # type: ignore[no-any-return, no-untyped-call]
-
-
-def merge(o_BSHD: Tensor, lse_BHS: Tensor, part_BSHD: Tensor, part_lse_BHS: Tensor) -> None:
-    """o and lse are those of both sets of keys together, in place. Every query must have seen a key before."""
-    merged_BHS = torch.logaddexp(lse_BHS, part_lse_BHS)
-    before_BSH1, now_BSH1 = ((x - merged_BHS).exp().transpose(1, 2)[..., None] for x in (lse_BHS, part_lse_BHS))
-    o_BSHD.mul_(before_BSH1).add_(now_BSH1 * part_BSHD)
-    lse_BHS.copy_(merged_BHS)
 
 
 def _place(group: ProcessGroup | None) -> tuple[int, int]:

@@ -21,7 +21,7 @@ from trainwright.runtime.trace.allocations import Allocations
 from trainwright.runtime.trace.fake_world import flash_backward_scratch_bytes
 from trainwright.runtime.train.model import build_model
 from trainwright.runtime.train.optimizer import build_optimizer, set_learning_rate, wrap
-from trainwright.runtime.train.step import MicroBatch, train_step
+from trainwright.runtime.train.step import MicroBatch, own_slices, train_step
 from trainwright.spec.plan import PhaseStage
 
 # What the storages made by a module are once the backward pass will need them. Other modules: what their parent's are.
@@ -89,11 +89,11 @@ def _micro_batch(allocations: Allocations, stage: PhaseStage) -> MicroBatch:
     """Whole sequences, each a single document."""
     batch, length = stage.layout.micro_batch, stage.sequence_length
     tokens_BS1 = torch.zeros(batch, length + 1, dtype=torch.int64)
-    counted_BS = torch.ones(batch, length)
-    for tensor in (tokens_BS1, counted_BS):
+    tokens_BS, labels_BS, counted_BS = own_slices(tokens_BS1, torch.ones(batch, length))
+    for tensor in (tokens_BS, labels_BS, counted_BS):
         allocations.assign("batch", tensor)
     sources_B = torch.zeros(batch, dtype=torch.int64)
-    return MicroBatch(tokens_BS1[:, :-1], tokens_BS1[:, 1:], counted_BS, sources_B, edges_BE=None)
+    return MicroBatch(tokens_BS, labels_BS, counted_BS, sources_B, edges_BE=None)
 
 
 def _observe_modules(allocations: Allocations, chunk: GPTModel) -> None:

@@ -216,7 +216,7 @@ def _advanced(state: TrainState, tokens: dict[str, int]) -> TrainState:
 def _parameters(chunks: list[GPTModel]) -> int:
     """How many parameters the whole model really has: shards are added up, copies are not. A collective."""
     own = 0
-    if parallel_state.get_data_parallel_rank() == 0:
+    if parallel_state.get_data_parallel_rank(with_context_parallel=True) == 0:
         first = parallel_state.get_tensor_model_parallel_rank() == 0
         for chunk in chunks:
             for parameter in chunk.parameters():

@@ -1,7 +1,7 @@
 """InternLM2's decoder as Megatron-core's GPTModel: a layer spec of our own norm, activation and core attention.
 
-S: positions of this rank's sequences, B: sequences of a micro-batch, H: query heads of this rank, G: its key and value
-heads, D: head size, N: tokens, V: vocabulary entries of this rank, E: edges of documents.
+S: positions of a sequence that this rank holds, B: sequences of a micro-batch, H: query heads of this rank, G: its key
+and value heads, D: head size, N: tokens, V: vocabulary entries of this rank, E: edges of documents.
 
 Document edges travel as Megatron's `attention_mask` argument: an int tensor `edges_BE` on the CPU (see
 `trainwright.kernels.attention`), which every pipeline stage makes from its own copy of the batch and which
@@ -9,6 +9,9 @@ recomputation saves like any other input. RoPE runs over positions of the packed
 document: it turns query and key by an angle each, so their product depends on the distance alone, and attention never
 crosses documents. It lives inside the core attention, so that a key-value cache holds keys before their rotation, and
 so that selective recomputation recomputes it too.
+
+Context-parallel ranks hold the zig-zag slices of `trainwright.kernels.context_parallel.zigzag`; edges are those of the
+whole sequence on each, and RoPE runs over the true positions.
 """
 
 from functools import partial
@@ -36,6 +39,9 @@ from torch import Tensor, nn
 
 from trainwright.kernels import fused, rope
 from trainwright.kernels.attention import Wanted, choose
+from trainwright.kernels.context_parallel import zigzag
+from trainwright.kernels.context_parallel.attention import Exchange, context_attention
+from trainwright.kernels.context_parallel.local import local_attention
 from trainwright.kernels.cross_entropy import cross_entropy
 from trainwright.kernels.linear_cross_entropy import linear_cross_entropy
 from trainwright.runtime import host
@@ -137,16 +143,28 @@ class SwiGlu(MegatronModule):  # type: ignore[misc]
 class CoreAttention(nn.Module):
     """Rotates queries and keys, then attends inside documents."""
 
-    def __init__(self, *, rope_base: float, attention: Wanted, **megatron: Any) -> None:
+    def __init__(
+        self,
+        *,
+        rope_base: float,
+        attention: Wanted,
+        context_exchange: Literal["gather", "ring", "all_to_all"],
+        **megatron: Any,
+    ) -> None:
         super().__init__()
         self.rope_base = rope_base
         config = megatron["config"]
         self.choice = choose(attention, config.params_dtype, config.kv_channels, host.device())
+        self.context = parallel_state.get_context_parallel_group()
+        self.exchange = Exchange.of(context_exchange, self.context)
+        self.local = local_attention(self.choice.name, config.params_dtype, host.device())
 
     def forward(
         self, q_SBHD: Tensor, k_TBGD: Tensor, v_TBGD: Tensor, edges_BE: Tensor | None, **megatron: Any
     ) -> Tensor:
         """The context of shape [S, B, H D]. While decoding the queries are the last S of the T cached positions."""
+        if self.context.size() > 1:
+            return self._over_ranks(q_SBHD, k_TBGD, v_TBGD, edges_BE)
         keys, queries = len(k_TBGD), len(q_SBHD)
         # Rounded up, so that decoding finds its tables in the cache at almost every step.
         reach = 1 << (keys - 1).bit_length()
@@ -154,6 +172,15 @@ class CoreAttention(nn.Module):
         q_SBHD = fused.rotate(q_SBHD, cos[keys - queries : keys], sin[keys - queries : keys])
         k_TBGD = fused.rotate(k_TBGD, cos[:keys], sin[:keys])
         return self.choice.attend(q_SBHD, k_TBGD, v_TBGD, edges_BE, None).flatten(2)
+
+    def _over_ranks(self, q_SBHD: Tensor, k_SBGD: Tensor, v_SBGD: Tensor, edges_BE: Tensor | None) -> Tensor:
+        """As `forward`, where each context rank holds its slices of the sequence."""
+        rank, ranks = self.context.rank(), self.context.size()
+        length = len(q_SBHD) * ranks
+        cos, sin = rope.tables(length, q_SBHD.shape[-1], self.rope_base, q_SBHD.dtype, q_SBHD.device)
+        positions_S1 = rope.positions_of(zigzag.runs(length, rank, ranks), q_SBHD.device)
+        q_SBHD, k_SBGD = (fused.rotate(x, cos, sin, positions_S1) for x in (q_SBHD, k_SBGD))
+        return context_attention(q_SBHD, k_SBGD, v_SBGD, edges_BE, None, self.exchange, self.local).flatten(2)
 
 
 class Attention(SelfAttention):  # type: ignore[misc]
@@ -218,7 +245,12 @@ def _block(
                 params={"attn_mask_type": AttnMaskType.causal},
                 submodules=SelfAttentionSubmodules(
                     linear_qkv=ColumnParallelLinear,
-                    core_attention=partial(CoreAttention, rope_base=rope_base, attention=attention),
+                    core_attention=partial(
+                        CoreAttention,
+                        rope_base=rope_base,
+                        attention=attention,
+                        context_exchange=layout.context_exchange,
+                    ),
                     linear_proj=BiasedRowLinear if model.attention_bias else RowLinear,
                 ),
             ),
@@ -263,6 +295,7 @@ def _config(model: ModelPlan, layout: Layout, dtype: torch.dtype, placement: Pla
             pipeline_model_parallel_size=layout.pipeline,
             virtual_pipeline_model_parallel_size=layout.virtual_pipeline if layout.virtual_pipeline > 1 else None,
             pipeline_model_parallel_layout=_stages(layout, placement),
+            context_parallel_size=layout.context,
             sequence_parallel=layout.sequence_parallel,
             params_dtype=dtype,
             pipeline_dtype=dtype,

@@ -18,7 +18,6 @@ class UnsupportedLayoutError(Exception):
 def refuse_unsupported(layout: Layout) -> None:
     """Raises UnsupportedLayoutError for what plans can hold but this version cannot run."""
     reasons = {
-        f"context parallelism is not built yet, but the layout asks for context = {layout.context}": layout.context > 1,
         f"zero = {layout.zero} is not built yet: ZeRO 0 and 1 are": layout.zero > 1,
         "weight parallelism is not built yet": layout.weight > 1,
         "offloading to the host's memory is not built yet": bool(layout.offload),
@@ -73,6 +72,7 @@ def initialize(
         tensor_model_parallel_size=layout.tensor,
         pipeline_model_parallel_size=layout.pipeline,
         virtual_pipeline_model_parallel_size=layout.virtual_pipeline if layout.virtual_pipeline > 1 else None,
+        context_parallel_size=layout.context,
         num_distributed_optimizer_instances=optimizer_copies(layout),
         create_gloo_process_groups=False,
     )

@@ -3,7 +3,7 @@
 The loss of a step is the mean over all counted tokens of the step, whatever layout computes it: each micro-batch gives
 the sum over its tokens, and gradients are divided once by the number of counted tokens of all ranks.
 
-S: tokens of a sequence, B: sequences of a micro-batch, E: edges of documents, K: sources.
+S: tokens of a sequence that this context rank holds, B: sequences of a micro-batch, E: edges of documents, K: sources.
 """
 
 from collections.abc import Iterator, Sequence
@@ -19,6 +19,7 @@ from megatron.core.optimizer import ChainedOptimizer
 from megatron.core.pipeline_parallel import get_forward_backward_func
 from torch import Tensor, distributed
 
+from trainwright.kernels.context_parallel import zigzag
 from trainwright.runtime import host
 from trainwright.spec.plan import Layout
 
@@ -26,9 +27,9 @@ from trainwright.spec.plan import Layout
 class Sequences(Protocol):
     """What `trainwright.runtime.data.batches` gives for a range of a step's sequences."""
 
-    tokens_BS1: np.ndarray[Any, np.dtype[np.int64]]  # S + 1 tokens: the last is a label only
+    tokens_BS1: np.ndarray[Any, np.dtype[np.int64]]  # a whole sequence and one token more, which is a label only
     sources_B: np.ndarray[Any, Any]  # index into the sorted names of the mixture
-    starts: Sequence[np.ndarray[Any, Any]]  # positions 0..S of the first tokens of documents
+    starts: Sequence[np.ndarray[Any, Any]]  # positions of the first tokens of documents, in all of tokens_BS1
 
 
 class Batches(Protocol):
@@ -39,7 +40,7 @@ class Batches(Protocol):
 
 @dataclass(frozen=True)
 class MicroBatch:
-    """Tensors on the device, but for the edges, which attention reads on the CPU."""
+    """Tensors on the device, but for the edges, which attention reads on the CPU: they are those of whole sequences."""
 
     tokens_BS: Tensor
     labels_BS: Tensor
@@ -49,7 +50,10 @@ class MicroBatch:
 
 
 def micro_batch(sequences: Sequences) -> MicroBatch:
-    """The sequences as the model takes them: no token predicts the first token of another document."""
+    """This context rank's slices of the sequences as the model takes them.
+
+    No token predicts the first token of another document.
+    """
     batch, width = sequences.tokens_BS1.shape
     counted = np.ones((batch, width - 1), dtype=np.float32)
     rows = []
@@ -63,13 +67,25 @@ def micro_batch(sequences: Sequences) -> MicroBatch:
         edges = torch.tensor([row + [width - 1] * (longest - len(row)) for row in rows], dtype=torch.int32)
     device = host.device()
     tokens = torch.from_numpy(sequences.tokens_BS1).to(device)
+    tokens_BS, labels_BS, counted_BS = own_slices(tokens, torch.from_numpy(counted).to(device))
     return MicroBatch(
-        tokens_BS=tokens[:, :-1],
-        labels_BS=tokens[:, 1:],
-        counted_BS=torch.from_numpy(counted).to(device),
+        tokens_BS=tokens_BS,
+        labels_BS=labels_BS,
+        counted_BS=counted_BS,
         sources_B=torch.from_numpy(np.asarray(sequences.sources_B, dtype=np.int64)).to(device),
         edges_BE=edges,
     )
+
+
+def own_slices(tokens_BS1: Tensor, counted_BS: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """This context rank's tokens, labels and what counts of them, of whole sequences."""
+    tokens_BS, labels_BS = tokens_BS1[:, :-1], tokens_BS1[:, 1:]
+    ranks = parallel_state.get_context_parallel_world_size()
+    if ranks <= 1:  # 0 where there is no process group
+        return tokens_BS, labels_BS, counted_BS
+    own_S = zigzag.positions(counted_BS.shape[1], parallel_state.get_context_parallel_rank(), ranks)
+    own_S = own_S.to(tokens_BS1.device)
+    return tokens_BS[:, own_S], labels_BS[:, own_S], counted_BS[:, own_S]
 
 
 def own_micro_batches(batches: Batches, step: int, layout: Layout) -> list[MicroBatch]:
@@ -102,7 +118,7 @@ def train_step(
             data_iterator=[iter(micro_batches) for _ in chunks],
             model=chunks,
             num_microbatches=len(micro_batches),
-            seq_length=micro_batches[0].tokens_BS.shape[1],
+            seq_length=micro_batches[0].tokens_BS.shape[1] * parallel_state.get_context_parallel_world_size(),
             micro_batch_size=micro_batches[0].tokens_BS.shape[0],
             forward_only=False,
         )

@@ -37,6 +37,8 @@ def codes(folder: Path, topology: str) -> list[str]:
             'tensor = 2\ntensor_mode = "isp"\nweight = 4',
             {"tensor": 1, "context": 2, "data": 2, "weight": 4, "context_exchange": "all_to_all"},
         ),
+        ("context = 2", {"context": 2, "context_exchange": "gather"}),
+        ('context = 2\ncontext_exchange = "ring"', {"context": 2, "context_exchange": "ring"}),
     ],
 )
 def test_internevos_words_are_mapped(topology: str, layout: dict[str, Any], tmp_path: Path) -> None:
@@ -52,7 +54,8 @@ def test_internevos_words_are_mapped(topology: str, layout: dict[str, Any], tmp_
         ('offload = ["optimizer", "activations"]', ["topology.offload"]),
         ('recompute = "full"\nrecompute_layers = 2', []),
         ('tensor = 2\ntensor_mode = "msp"', ["topology.tensor_mode"]),
-        ('tensor = 2\ntensor_mode = "isp"\nweight = 2', ["topology.context", "topology.weight"]),
+        ('tensor = 2\ntensor_mode = "isp"\nweight = 2', ["topology.weight"]),
+        ("context = 2", []),
         ('tensor = 2\ntensor_mode = "fsp"', []),
         ('recompute = "selective"\nrecompute_modules = ["core_attention", "norm", "mlp"]', []),
     ],
@@ -94,6 +97,7 @@ def test_the_result_does_not_depend_on_these_keys(tmp_path: Path) -> None:
         ("tensor = 2\ntensor_mode = 'fsp'\nsequence_parallel = false", "TW316"),
         ("tensor = 2\ntensor_mode = 'mtp'\nsequence_parallel = true", "TW316"),
         ("tensor = 2\ntensor_mode = 'isp'\ncontext = 2", "TW316"),
+        ("tensor = 2\ntensor_mode = 'isp'\ncontext_exchange = 'ring'", "TW316"),
         ("weight = 2", "TW317"),
         ("tensor = 2\ntensor_mode = 'isp'\nweight = 2\nzero = 3", "TW317"),
         ("tensor = 2\ntensor_mode = 'isp'\nweight = 3", "TW318"),

@@ -78,6 +78,6 @@ def test_a_rank_of_each_pipeline_rank_is_traced_with_as_many_passes_as_reach_its
 
 def test_what_the_runtime_cannot_run_cannot_be_traced() -> None:
     with pytest.raises(
-        TraceError, match="rank 0 of `small`: the runtime cannot run this: context parallelism is not built yet"
+        TraceError, match="rank 0 of `small`: the runtime cannot run this: weight parallelism is not built yet"
     ):
-        list(trace([TraceJob(stage=phase(context=2), rank=0, device="cuda")]))
+        list(trace([TraceJob(stage=phase(weight=2), rank=0, device="cuda")]))

@@ -19,6 +19,17 @@ PAIRS: dict[str, dict[str, Any]] = {
     "TP 2 + SP, fused loss": {"tensor": 2, "sequence_parallel": True, "loss": "fused"},
     "PP 2 x VPP 2, fused loss": {"pipeline": 2, "virtual_pipeline": 2, "schedule": "interleaved", "loss": "fused"},
     "DP 2, fused loss": {"data": 2, "loss": "fused"},
+    "CP 2": {"context": 2},
+    "CP 2, a ring, selective recomputation": {"context": 2, "context_exchange": "ring", "recompute": "selective"},
+    "CP 2, all to all": {"context": 2, "context_exchange": "all_to_all"},
+}
+FOURS: dict[str, dict[str, Any]] = {
+    "CP 4": {"context": 4},
+    "CP 4, all to all, whole optimizer": {"context": 4, "context_exchange": "all_to_all", "zero": 0},
+    "CP 2 x TP 2 + SP, a ring": {"context": 2, "tensor": 2, "sequence_parallel": True, "context_exchange": "ring"},
+    "CP 2 x PP 2": {"context": 2, "pipeline": 2},
+    "CP 2 x DP 2": {"context": 2, "data": 2},
+    "CP 2 x DP 2, optimizer over the ranks of a sequence": {"context": 2, "data": 2, "zero_group": 1},
 }
 EIGHTS: dict[str, dict[str, Any]] = {
     "TP 2 x PP 2 x DP 2": {"tensor": 2, "pipeline": 2, "data": 2},
@@ -47,8 +58,9 @@ def test_every_layout_gives_the_losses_of_one_process(world: World) -> None:
     (reference,) = world(1, **job, layouts=[{}])
     assert reference[-1][0] < 0.8 * reference[0][0]
     pairs = dict(zip(PAIRS, world(2, **job, layouts=list(PAIRS.values())), strict=True))
+    fours = dict(zip(FOURS, world(4, **job, layouts=list(FOURS.values())), strict=True))
     eights = dict(zip(EIGHTS, world(8, **job, layouts=list(EIGHTS.values())), strict=True))
-    differences = {name: apart(run, reference) for name, run in {**pairs, **eights}.items()}
+    differences = {name: apart(run, reference) for name, run in {**pairs, **fours, **eights}.items()}
     print(differences)
     check(differences)
 

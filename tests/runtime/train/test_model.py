@@ -94,9 +94,9 @@ def test_a_documents_loss_does_not_depend_on_its_neighbours(attention: str) -> N
     torch.testing.assert_close(before[:, 9:], alone)  # RoPE needs no reset: only distances count
 
 
-def test_context_parallelism_is_refused_in_a_sentence() -> None:
-    with pytest.raises(parallel.UnsupportedLayoutError, match="context = 2"):
-        parallel.initialize(structs.replace(LAYOUT, context=2), seed=0)
+def test_what_is_not_built_is_refused_in_a_sentence() -> None:
+    with pytest.raises(parallel.UnsupportedLayoutError, match="weight parallelism is not built yet"):
+        parallel.initialize(structs.replace(LAYOUT, weight=2), seed=0)
 
 
 def test_flops_of_a_token_by_hand() -> None:

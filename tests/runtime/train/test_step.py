@@ -4,7 +4,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
+from megatron.core import parallel_state
 
 from trainwright.runtime.train.step import micro_batch
 
@@ -34,3 +36,14 @@ def test_edges_are_padded_with_documents_of_no_tokens() -> None:
 def test_without_an_inner_start_there_are_no_edges() -> None:
     assert batch([0], [], [0, 8]).edges_BE is None
     assert batch([0], [1]).edges_BE.dtype == torch.int32
+
+
+def test_a_context_rank_takes_its_slices_of_tokens_and_labels_and_all_edges(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parallel_state, "get_context_parallel_world_size", lambda: 2)
+    monkeypatch.setattr(parallel_state, "get_context_parallel_rank", lambda: 1)
+    made = batch([0, 3])
+    assert made.tokens_BS.tolist() == [[2, 3, 4, 5]]
+    assert made.labels_BS.tolist() == [[3, 4, 5, 6]]
+    assert made.counted_BS.tolist() == [[0, 1, 1, 1]]
+    assert made.edges_BE is not None
+    assert made.edges_BE.tolist() == [[0, 3, 8]]
