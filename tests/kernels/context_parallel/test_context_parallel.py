@@ -102,3 +102,16 @@ def test_local_attention_is_the_reference_with_its_log_sum_exp(
     own_o, own_lse = local.forward(q, k, v, documents, 0.7, causal)
     torch.testing.assert_close((own_o, own_lse), (o.detach(), lse.detach()))
     torch.testing.assert_close(local.backward(go, q, k, v, own_o, own_lse, documents, 0.7, causal), expected)
+
+
+def test_the_portable_kernels_are_a_local_attention() -> None:
+    pytest.importorskip("triton")
+    done = subprocess.run(
+        [sys.executable, str(Path(__file__).with_name("portable.py"))],
+        env=os.environ | {"TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
+        check=True,
+        capture_output=True,
+    )
+    apart = json.loads(done.stdout)
+    assert len(apart) == 10
+    assert max(apart) < 1e-5, apart
