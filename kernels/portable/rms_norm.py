@@ -101,7 +101,7 @@ def _forward(x_NH: Tensor, residual_NH: Tensor | None, weight_H: Tensor, eps: fl
     launch = Launch.forward(x.shape[1])
     if len(x):
         forward[(len(x),)](
-            x, residual, weight_H, total, out, inverse, x.shape[1], eps, x.stride(0), residual.stride(0),
+            x, residual, weight_H.contiguous(), total, out, inverse, x.shape[1], eps, x.stride(0), residual.stride(0),
             ADD=residual_NH is not None, BLOCK=launch.block, num_warps=launch.warps,
         )  # fmt: skip
     return total, out, inverse
@@ -133,7 +133,7 @@ def _norm_backward(
     partial = torch.empty((programs, features), device=x_NH.device)
     if rows:
         backward[(programs,)](
-            gout, gtotal, x, weight_H, inverse_N1, gx, partial, rows, features,
+            gout, gtotal, x, weight_H.contiguous(), inverse_N1, gx, partial, rows, features,
             gout.stride(0), gtotal.stride(0), x.stride(0),
             ADD=gtotal_NH is not None, BLOCK=launch.block, STAGES=launch.stages, num_warps=launch.warps,
         )  # fmt: skip

@@ -58,6 +58,7 @@ def rows_and_block(half: int) -> tuple[int, int]:
 
 def _turn(x: Tensor, out: Tensor, cos: Tensor, sin: Tensor, positions: Tensor | None, sign: float) -> None:
     tokens, sequences, heads, size = x.shape
+    cos, sin = cos.contiguous(), sin.contiguous()
     # Positions may be given once for all sequences: then their stride along B is 0.
     placed = cos if positions is None else positions.expand(tokens, sequences)
     count, block = rows_and_block(size // 2)

@@ -120,6 +120,15 @@ def as_much_is_kept_as_by_torch() -> bool:
     return all(saved_bytes(mine) == saved_bytes(theirs) for mine, theirs in pairs)  # type: ignore[arg-type]
 
 
+def strides_of_weights_and_tables_are_kept() -> bool:
+    """Every other element of a weight, and tables that lie transposed."""
+    x, wide = normal(6, 1, 2, 16), normal(32)
+    weight, (cos, sin) = wide[::2], plain_rope.tables(6, 16, 1e4, torch.float32, CPU)
+    norms = [rms_norm.rms_norm(x, each, 1e-5) for each in (weight, weight.clone())]
+    turned = [table.transpose(0, 3).contiguous().transpose(0, 3) for table in (cos, sin)]
+    return torch.equal(*norms) and torch.equal(rope.rotate(x, *turned), rope.rotate(x, cos, sin))
+
+
 def no_rows_are_no_work() -> bool:
     x = torch.empty(0, 1, 2, 32)
     return all(len(result) == 0 for result in _everything(x)) and not bool(
@@ -194,6 +203,7 @@ CHECKS: dict[str, Callable[[], bool]] = {
     "equal bits": two_runs_give_the_same_bits,
     "order of casts": casts_are_in_the_order_of_internlm2,
     "kept bytes": as_much_is_kept_as_by_torch,
+    "other strides": strides_of_weights_and_tables_are_kept,
     "no rows": no_rows_are_no_work,
     "zig-zag": a_zig_zag_split_turns_as_the_whole,
     "overwriting": autograd_refuses_to_overwrite_what_it_needs,
