@@ -29,7 +29,7 @@ from trainwright.spec.plan import (
     fingerprint,
 )
 
-EXIT_OK, EXIT_FAILED, EXIT_HELD, EXIT_REQUEUE = 0, 1, 4, 75
+EXIT_OK, EXIT_FAILED, EXIT_INFEASIBLE, EXIT_HELD, EXIT_REQUEUE = 0, 1, 3, 4, 75
 _PASSED_THROUGH = (16, 17)  # Megatron's rerun machine: ask for a restart, or say that a fault was validated
 
 
@@ -203,6 +203,20 @@ def verify(plan: Plan) -> None:
             raise StageFailed(
                 f"the plan's stage `{stage.name}` does not match its fingerprint: plan it again", EXIT_HELD
             )
+
+
+def verify_devices(plan: Plan) -> None:
+    """The devices that the plan places ranks on are here. Raises StageFailed with EXIT_INFEASIBLE if they are not."""
+    import torch
+
+    hardware = plan.hardware
+    if hardware.nodes > 1:
+        message = f"the plan is for {hardware.nodes:,} nodes, and starting ranks on other nodes is not built yet"
+        raise StageFailed(message, EXIT_INFEASIBLE)
+    here = torch.cuda.device_count()
+    if hardware.device == "cuda" and here < hardware.gpus_per_node:
+        wanted = f"{hardware.gpus_per_node:,} x `{hardware.name}`"
+        raise StageFailed(f"the plan is for {wanted}, but this machine shows {here:,} GPUs", EXIT_INFEASIBLE)
 
 
 def verify_kernels(plan: Plan) -> None:

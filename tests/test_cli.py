@@ -159,9 +159,28 @@ def test_a_run_asks_first_and_no_answer_is_no(workspace: Any) -> None:
 
 
 def test_a_plan_that_cannot_be_executed_yet_is_refused_with_the_reason(workspace: Any) -> None:
-    done = workspace.trainwright("run", "examples/internlm2-7b.toml", "-y", "-q")
+    done = workspace.trainwright("run", "examples/internlm2-7b.toml", "-y", "-q", "-s", "topology.zero=3")
     assert done.returncode == 3
-    assert "context" in done.stderr
+    assert "topology.zero" in done.stderr
+    assert not (workspace.folder / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("example", "sets", "reason"),
+    [
+        ("internlm2-7b", {}, "the plan is for 128 nodes"),
+        ("tiny", {"cluster.gpu": "h100", "cluster.gpus_per_node": "4"}, "the plan is for 4 x `h100`"),
+    ],
+)
+def test_a_plan_for_devices_that_are_not_here_is_refused_before_anything_runs(
+    workspace: Any, example: str, sets: dict[str, str], reason: str
+) -> None:
+    limits = {"budget.deadline": "10000d", "budget.max_cost": "1e12", "cluster.price_per_gpu_hour": "1"}
+    options = [part for key, value in (limits | sets).items() for part in ("-s", f"{key}={value}")]
+    done = workspace.trainwright("run", f"examples/{example}.toml", "-y", "-q", *options)
+    assert done.returncode == 3
+    assert reason in done.stderr
+    assert not (workspace.folder / "runs").exists()
 
 
 @pytest.mark.parametrize("verb", ["check", "plan", "show", "graph"])

@@ -86,7 +86,7 @@ def step_time(
         parts={kind: seconds for kind, seconds in kinds.items() if abs(seconds) > 1e-12},
         chunks=chunks,
         transfer_s=transfer_s,
-        bubble=1 - mean.total_s / span if span else 0.0,
+        bubble=max(0.0, 1 - mean.total_s / span) if span else 0.0,  # one rank is never idle but by rounding
     )
 
 

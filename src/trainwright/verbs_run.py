@@ -92,7 +92,7 @@ def _execute(
     if stale:
         fail(f"{', '.join(stale)} since the plan was made: plan it again")
         return _EXIT_STALE
-    from trainwright.runtime.execute import Documents, StageFailed, execute, verify, verify_kernels
+    from trainwright.runtime.execute import Documents, StageFailed, execute, verify, verify_devices, verify_kernels
 
     def say(text: str) -> None:
         print(text, file=sys.stderr if arguments.json else sys.stdout, flush=True)
@@ -100,6 +100,7 @@ def _execute(
     plan = msgspec.structs.replace(plan, root=root)
     try:
         verify(plan)
+        verify_devices(plan)
         verify_kernels(plan)
     except StageFailed as error:
         fail(str(error))
