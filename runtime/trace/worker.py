@@ -57,11 +57,12 @@ def rank_memory(pipeline_rank: int, kinds: dict[str, int], moment: str) -> RankM
 def main() -> None:
     job = msgspec.json.decode(sys.stdin.buffer.read(), type=TraceJob)
     host.install()
+    from trainwright.kernels.attention import KernelMissing
     from trainwright.runtime.train.parallel import UnsupportedLayoutError
 
     try:
         traced = trace(job)
-    except UnsupportedLayoutError as error:
+    except (UnsupportedLayoutError, KernelMissing) as error:
         sys.exit(f"the runtime cannot run this: {error}")
     sys.stdout.buffer.write(msgspec.json.encode(traced))
 

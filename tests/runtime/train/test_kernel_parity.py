@@ -28,7 +28,8 @@ def steps(workspace: Workspace, attention: str) -> tuple[list[dict[str, Any]], s
     """The rows of metrics, and what was said. Only the phase runs again: the text is the same."""
     done = workspace.trainwright("run", "parity.toml", "-y", "-q", "-s", f"kernels.attention={attention}", timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
-    return [json.loads(line) for line in (workspace.folder / "runs/parity/metrics.jsonl").open()], done.stdout
+    lines = (workspace.folder / "runs/parity/metrics.jsonl").read_text().splitlines()
+    return [json.loads(line) for line in lines], done.stdout
 
 
 def test_every_attention_gives_the_same_losses(parity: Workspace) -> None:
