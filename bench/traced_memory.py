@@ -4,7 +4,6 @@
 
 Each row is the first or the last pipeline rank of an InternLM2 layout, as it would run on GPUs in bf16: the real
 modules, schedule, gradient buffers and optimizer step without memory (`plan --trace-memory`). Needs no GPU.
-Context parallelism is missing: the runtime cannot run it yet, so there is nothing to trace.
 """
 
 import argparse
@@ -69,6 +68,10 @@ LAYOUTS: tuple[tuple[str, int, dict[str, Any]], ...] = (
                    "recompute_modules": ("norm", "mlp")}),
     ("20b", 32768, {"tensor": 8, "pipeline": 4, "data": 32, **SELECTIVE, "recompute_modules": ("norm", "activation")}),
     ("20b", 32768, {"tensor": 8, "pipeline": 2, "data": 8, "recompute": "full", "recompute_layers": 12}),
+    ("1.8b", 32768, {"context": 4, "data": 8}),
+    ("1.8b", 32768, {"context": 4, "data": 8, "context_exchange": "all_to_all"}),
+    ("7b", 32768, {"tensor": 2, "context": 4, "data": 8, "context_exchange": "ring", "recompute": "full"}),
+    ("7b", 262144, {"tensor": 2, "context": 16, "data": 4, "recompute": "full"}),
     ("1.8b", 4096, {"data": 8, "loss": "fused"}),
     ("1.8b", 32768, {"tensor": 2, "pipeline": 2, "data": 16, "recompute": "full", "loss": "fused"}),
     ("7b", 32768, {"tensor": 8, "pipeline": 2, "data": 16, "recompute": "full", "loss": "fused"}),
@@ -133,10 +136,19 @@ def phase(size: str, sequence_length: int, changes: dict[str, Any]) -> PhaseStag
 
 def words(size: str, sequence_length: int, changes: dict[str, Any]) -> str:
     """A layout in one line."""
-    short = {"tensor": "TP", "pipeline": "PP", "virtual_pipeline": "VPP", "data": "DP", "micro_batch": "mb"}
+    short = {
+        "tensor": "TP",
+        "pipeline": "PP",
+        "virtual_pipeline": "VPP",
+        "context": "CP",
+        "data": "DP",
+        "micro_batch": "mb",
+    }
     axes = [f"{short[key]} {value}" for key, value in changes.items() if key in short]
     if changes.get("sequence_parallel") is False:
         axes.append("no SP")
+    if "context_exchange" in changes:
+        axes.append(changes["context_exchange"].replace("_", "-"))
     if "loss" in changes:
         axes.append(f"loss {changes['loss']}")
     group = f" over {changes['zero_group']}" if "zero_group" in changes else ""

@@ -23,6 +23,8 @@ LAYOUTS: list[dict[str, Any]] = [
     {"loss": "fused", "micro_batch": 8, "recompute": "full"},
     {"tensor": 2, "pipeline": 2, "recompute": "selective", "recompute_modules": ("norm", "activation")},
     {"pipeline": 2, "virtual_pipeline": 2, "micro_batches": 4, "recompute": "full", "recompute_layers": 1},
+    {"context": 2, "data": 2},
+    {"context": 4, "context_exchange": "all_to_all"},
 ]
 
 
