@@ -48,12 +48,12 @@ def test_a_checkpoint_of_one_layout_goes_on_under_another(world: World, tmp_path
     whole, moved = tmp_path / "whole", tmp_path / "moved"
     world(2, **JOB, layouts=[{"tensor": 2}], out=[str(whole)])
     assert world(2, **JOB, layouts=[{"tensor": 2}], out=[str(moved)], stop_after=6)[0]["interrupted"]
-    elsewhere = {"PP 2": {"pipeline": 2}, "DP 2": {"data": 2}, "TP 2": {"tensor": 2}}
+    elsewhere = {"PP 2": {"pipeline": 2}, "DP 2": {"data": 2}, "TP 2": {"tensor": 2}, "CP 2": {"context": 2}}
     for name in elsewhere:
         shutil.copytree(moved, tmp_path / name)
     outs = [str(tmp_path / name) for name in elsewhere]
     summaries = world(2, **JOB, layouts=list(elsewhere.values()), out=outs)
-    assert [summary["continued_from"] for summary in summaries] == [6, 6, 6]
+    assert [summary["continued_from"] for summary in summaries] == [6, 6, 6, 6]
     expected = losses(whole)
     for name in elsewhere:
         for step, loss in losses(tmp_path / name).items():
