@@ -23,8 +23,9 @@ from torch import Tensor
 from trainwright.kernels import reference, validated
 from trainwright.kernels.correctness import DTYPES, Case, Errors, attention_of, complaints, errors_of, measure, packed
 from trainwright.kernels.correctness import tensors as tensors_of
+from trainwright.kernels.fused import OPERATORS
 from trainwright.kernels.packing import Packing
-from trainwright.kernels.validate_fused import OPERATORS, fused_errors
+from trainwright.kernels.validate_fused import fused_errors
 
 
 @dataclass(frozen=True)

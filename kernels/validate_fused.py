@@ -12,8 +12,6 @@ from torch import Tensor
 from trainwright.kernels import rms_norm, rope, swiglu
 from trainwright.kernels.correctness import DTYPES, Errors, errors_of
 
-OPERATORS = ("rms_norm", "rope", "swiglu")
-
 
 def fused_errors(
     operator: str, dtype: str, hidden_sizes: tuple[int, ...], device: torch.device

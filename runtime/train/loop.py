@@ -15,6 +15,7 @@ from megatron.core.optimizer import ChainedOptimizer
 from msgspec import structs
 from torch import distributed
 
+from trainwright.kernels import fused
 from trainwright.runtime import host
 from trainwright.runtime.events import EVENTS_FILE, EventLog
 from trainwright.runtime.train import checkpoint
@@ -67,10 +68,14 @@ def run(
     loss, stop, seconds = None, False, 0.0
     with Report(stage, out, distributed.get_rank(), state.step) as report:
         kernel = chunks[0].decoder.layers[0].self_attention.core_attention.choice
-        chosen = f"attention={kernel.name} ({kernel.why}) loss={stage.loss}"
+        rowwise = {name: fused.choose(name, chunks[0].config.params_dtype, host.device()) for name in fused.OPERATORS}
+        chosen = f"attention={kernel.name} ({kernel.why}) loss={stage.loss} "
+        chosen += " ".join(f"{name}={version.name}" for name, version in rowwise.items())
         report.say(f"parameters={parameters} {chosen} from step {state.step}")
-        if kernel.warning is not None:
-            report.say(f"warning: {kernel.warning}")
+        refused = {version.why for version in rowwise.values() if version.name == "torch"}
+        for warning in [kernel.warning, *(sorted(refused) if host.device().type == "cuda" else ())]:
+            if warning is not None:
+                report.say(f"warning: {warning}")
         while state.step < stage.steps and not stop:
             began = time.perf_counter()
             micro_batches = own_micro_batches(batches, state.step, stage.layout)

@@ -254,7 +254,7 @@ def _kernels() -> dict[str, str]:
     """What training would use for each operator here, why, and what of ours was validated on this chip."""
     import torch
 
-    from trainwright.kernels import validated
+    from trainwright.kernels import fused, validated
     from trainwright.kernels.attention import choose
 
     device = torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
@@ -263,7 +263,10 @@ def _kernels() -> dict[str, str]:
         choice = choose("auto", dtype, 128, device)
         warning = f"; {choice.warning}" if choice.warning else ""
         facts[f"attention, {validated.name_of(dtype)}"] = f"{choice.name}: {choice.why}{warning}"
-    facts["norm, RoPE, SwiGLU, loss"] = "torch, with backward passes of our own"
+    for operator in fused.OPERATORS:
+        version = fused.choose(operator, torch.bfloat16, device)
+        facts[operator] = f"{version.name}: {version.why}"
+    facts["loss"] = "torch, with backward passes of our own"
     facts["validated here"] = validated.summary(device)
     return facts
 
