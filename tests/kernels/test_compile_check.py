@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from trainwright.kernels.compile_check import BUDGETS, Compiled, over_budget
+from trainwright.kernels.compile_check import BUDGETS, Compiled, jobs, over_budget
 
 pytest.importorskip("triton", reason="the portable kernels need triton, which exists for Linux alone")
 
@@ -21,16 +21,14 @@ def _check(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
 
 
-@pytest.mark.slow
-def test_every_configuration_keeps_its_budget_on_sm_90() -> None:
-    done = _check()
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert len(done.stdout.splitlines()) == len(json.loads(BUDGETS.read_text()))
+def test_every_configuration_has_a_budget() -> None:
+    """That it keeps the budget is what `make compile-check` tells, with both versions of Triton."""
+    assert {job.name for job in jobs(90)} == set(json.loads(BUDGETS.read_text()))
 
 
 @pytest.mark.slow
 def test_a_planted_spill_fails(tmp_path: Path) -> None:
-    """The forward pass in four warps holds twice the accumulators a thread has registers for."""
+    """The forward pass in two warps holds more accumulators than its threads have registers for."""
     done = _check("--only", "forward bf16 D128", "--warps", "2")
     assert done.returncode == 1
     assert "spills" in done.stdout
