@@ -21,7 +21,8 @@ from trainwright.spec.plan import (
     RankMemory,
     SourcePlan,
 )
-from trainwright.spec.spec import Spec, Topology
+from trainwright.spec.spec import Spec
+from trainwright.spec.topology import Topology
 
 SECTIONS = tuple(f"spec.{name}" for name in Spec.__struct_fields__)  # what a pass can need of the spec
 

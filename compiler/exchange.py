@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from trainwright.spec.spec import Topology
+from trainwright.spec.topology import Topology
 
 
 def context_exchange(topology: Topology) -> Literal["gather", "ring", "all_to_all"]:

@@ -17,7 +17,8 @@ from msgspec import inspect, structs
 
 from trainwright.spec import matrix, units, when
 from trainwright.spec.expect import described
-from trainwright.spec.spec import Spec, TopologyOverride
+from trainwright.spec.spec import Spec
+from trainwright.spec.topology import TopologyOverride
 
 _HEADER = re.compile(r"\[\[?([^\]]+)\]\]?")
 _MEANING_COLUMN = 44

@@ -12,7 +12,8 @@ from trainwright.spec import matrix, when
 from trainwright.spec.catalogue import bare, is_override, toml_value
 from trainwright.spec.codes import CODES
 from trainwright.spec.expect import described
-from trainwright.spec.spec import Bytes, BytesPerSecond, Count, Interval, Name, Seconds, Spec, Tokens
+from trainwright.spec.quantity import Bytes, BytesPerSecond, Count, Interval, Name, Seconds, Tokens
+from trainwright.spec.spec import Spec
 
 _QUANTITIES: tuple[Any, ...] = (Count, Tokens, Bytes, Seconds, BytesPerSecond, Interval, Name)
 _OF_TYPES = {alias.__metadata__[0].description for alias in _QUANTITIES}

@@ -6,51 +6,26 @@ One struct per TOML table. A field's default is Trainwright's own unless its `wh
 
 from typing import Annotated, Any, Literal
 
-from msgspec import Meta, Struct
+from msgspec import Meta
 
-
-def _quantity(unit: str, ge: int | float, description: str, why: str | None = None) -> Meta:
-    """A number that people write with a unit; `spec/units.py` knows the suffixes of each `unit`."""
-    extra: dict[str, Any] = {"unit": unit}
-    if why:
-        extra["why"] = why
-    return Meta(ge=ge, description=description, extra=extra, extra_json_schema={"x-unit": unit})
-
-
-Count = Annotated[int, _quantity("count", 1, 'A positive count, such as 4096 or "4Ki".')]
-Tokens = Annotated[int, _quantity("tokens", 1, 'A number of tokens, such as "2.34T" or "4Mi" (= 2^22).')]
-Bytes = Annotated[int, _quantity("bytes", 0, 'A size, such as "80GiB".')]
-Seconds = Annotated[float, _quantity("seconds", 0.0, 'A duration, such as "30min" or "40d".')]
-BytesPerSecond = Annotated[float, _quantity("bandwidth", 1.0, 'A bandwidth, such as "200Gb/s" or "300GB/s".')]
-Interval = Annotated[
-    str,
-    Meta(
-        description='A number of steps or a duration, such as "500 steps" or "30min".',
-        extra={"unit": "interval"},
-        extra_json_schema={"x-unit": "interval"},
-    ),
-]
-GpuHours = Annotated[
-    str,
-    Meta(description='Work between two failures, such as "50000 gpu-hours".', extra={"unit": "gpu-hours"}),
-]
-Fraction = Annotated[float, Meta(ge=0.0, le=1.0)]
-PositiveFloat = Annotated[float, Meta(gt=0.0)]
-NonNegativeFloat = Annotated[float, Meta(ge=0.0)]
-Name = Annotated[
-    str,
-    Meta(
-        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
-        description="Letters, digits, `.`, `-` and `_`.",
-        extra={"alphabet": "a name begins with a letter or digit and goes on with letters, digits, `.`, `-` and `_`"},
-    ),
-]
-Path = Annotated[str, Meta(min_length=1, extra={"path": True})]
-
-
-class Table(Struct, frozen=True, forbid_unknown_fields=True):
-    """A TOML table."""
-
+from trainwright.spec.alignment import Alignment, Chat
+from trainwright.spec.learning_rate import LearningRate
+from trainwright.spec.quantity import (
+    Bytes,
+    BytesPerSecond,
+    Count,
+    Fraction,
+    GpuHours,
+    Interval,
+    Name,
+    NonNegativeFloat,
+    Path,
+    PositiveFloat,
+    Seconds,
+    Table,
+    Tokens,
+)
+from trainwright.spec.topology import Topology, TopologyOverride
 
 # --- [run] -----------------------------------------------------------------------------------------------------------
 
@@ -212,92 +187,6 @@ class Budget(Table, kw_only=True, frozen=True):
     )
 
 
-# --- [topology] ------------------------------------------------------------------------------------------------------
-
-
-RecomputeModule = Literal["core_attention", "norm", "activation", "mlp"]
-RecomputeModules = Annotated[tuple[RecomputeModule, ...], Meta(min_length=1)]
-
-
-class Topology(Table, kw_only=True, frozen=True):
-    """The parallel layout. `"auto"` leaves a value to the compiler, `topology = "auto"` all that it can choose."""
-
-    tensor: Annotated[Count | Literal["auto"], Meta(description="Ranks that split each layer.")] = 1
-    pipeline: Annotated[Count | Literal["auto"], Meta(description="Ranks in a row, each with some of the layers.")] = 1
-    virtual_pipeline: Annotated[Count | Literal["auto"], Meta(description="Model chunks per pipeline rank.")] = 1
-    context: Annotated[Count | Literal["auto"], Meta(description="Ranks that split each sequence.")] = 1
-    context_exchange: Annotated[
-        Literal["auto", "gather", "ring", "all_to_all"],
-        Meta(
-            description="How they attend to each other: all keys and values to all, block by block, or heads for "
-            "tokens; `gather` if auto, `all_to_all` with `isp`."
-        ),
-    ] = "auto"
-    data: Annotated[
-        Count | Literal["auto"], Meta(description="Whatever of the world the other axes leave, if auto.")
-    ] = "auto"
-    sequence_parallel: Annotated[bool | Literal["auto"], Meta(description="On with tensor > 1, if auto.")] = "auto"
-    zero: Annotated[
-        Literal[0, 1, 2, 3, "auto"],
-        Meta(description="Sharded over the data axis: 1 the optimizer, 2 gradients as well, 3 weights as well."),
-    ] = 1
-    zero_group: Annotated[
-        Count | Literal["auto"] | None,
-        Meta(description="Shard inside groups of this size; the whole axis if absent.", examples=[8]),
-    ] = None
-    micro_batch: Annotated[Count | Literal["auto"], Meta(description="Sequences per micro-batch.")] = "auto"
-    recompute: Annotated[
-        Literal["none", "selective", "full", "auto"],
-        Meta(description="Activations that are made again in the backward pass instead of kept."),
-    ] = "none"
-    recompute_modules: Annotated[
-        RecomputeModules | None,
-        Meta(
-            description="What `selective` makes again in the backward pass; the core attention if absent.",
-            examples=[["core_attention"]],
-        ),
-    ] = None
-    recompute_layers: Annotated[
-        Count | None,
-        Meta(description="With `full`: the first so many layers of each model chunk; all if absent.", examples=[4]),
-    ] = None
-    offload: Annotated[
-        tuple[Literal["optimizer", "activations"], ...], Meta(description="What lies in the host's memory.")
-    ] = ()
-    tensor_mode: Annotated[
-        Literal["mtp", "msp", "fsp", "isp"] | None,
-        Meta(
-            description="InternEvo's word for what the `tensor` ranks split; see docs/internevo.md.", examples=["isp"]
-        ),
-    ] = None
-    weight: Annotated[Count, Meta(description="With `isp`: ranks that cut each weight and gather it to use it.")] = 1
-    schedule: Annotated[
-        Literal["auto", "1f1b", "interleaved"], Meta(description="Interleaved with virtual_pipeline > 1, if auto.")
-    ] = "auto"
-
-
-class TopologyOverride(Table, kw_only=True, frozen=True):
-    """What a phase changes of `[topology]`; `None` keeps the spec's own value."""
-
-    tensor: Count | Literal["auto"] | None = None
-    pipeline: Count | Literal["auto"] | None = None
-    virtual_pipeline: Count | Literal["auto"] | None = None
-    context: Count | Literal["auto"] | None = None
-    context_exchange: Literal["auto", "gather", "ring", "all_to_all"] | None = None
-    data: Count | Literal["auto"] | None = None
-    sequence_parallel: bool | Literal["auto"] | None = None
-    zero: Literal[0, 1, 2, 3, "auto"] | None = None
-    zero_group: Count | Literal["auto"] | None = None
-    micro_batch: Count | Literal["auto"] | None = None
-    recompute: Literal["none", "selective", "full", "auto"] | None = None
-    recompute_modules: RecomputeModules | None = None
-    recompute_layers: Count | None = None
-    offload: tuple[Literal["optimizer", "activations"], ...] | None = None
-    tensor_mode: Literal["mtp", "msp", "fsp", "isp"] | None = None
-    weight: Count | None = None
-    schedule: Literal["auto", "1f1b", "interleaved"] | None = None
-
-
 # --- [optimizer], [kernels] ------------------------------------------------------------------------------------------
 
 
@@ -332,17 +221,6 @@ class Kernels(Table, kw_only=True, frozen=True):
 # --- [[phases]] ------------------------------------------------------------------------------------------------------
 
 
-class LearningRate(Table, kw_only=True, frozen=True):
-    peak: Annotated[PositiveFloat, Meta(description="Reached at the end of the warm-up.", examples=[3e-4])]
-    final: Annotated[NonNegativeFloat | None, Meta(description="A tenth of the peak if absent.", examples=[3e-5])] = (
-        None
-    )
-    warmup: Annotated[Interval, Meta(description="Steps of linear warm-up.")] = "0 steps"
-    decay: Annotated[Literal["cosine", "linear", "constant"], Meta(description="From the peak to the final rate.")] = (
-        "cosine"
-    )
-
-
 class Phase(Table, kw_only=True, frozen=True, rename={"from_": "from"}):
     name: Annotated[Name, Meta(description="Names the stage.", examples=["4k"])]
     tokens: Annotated[Tokens, Meta(description="To train on.", examples=["2.34T"])]
@@ -370,90 +248,6 @@ class Phase(Table, kw_only=True, frozen=True, rename={"from_": "from"}):
     from_: Annotated[
         str | None, Meta(description="The phase it starts from: the previous one if absent.", examples=["4k"])
     ] = None
-
-
-# --- [alignment.*]: parsed and checked; the stages are not yet executable --------------------------------------------
-
-
-class LongData(Table, kw_only=True, frozen=True):
-    mixture: Annotated[str, Meta(description="Long documents.", examples=["long"])]
-    share: Annotated[Fraction, Meta(description="Of the tokens.", examples=[0.1])]
-
-
-class Sft(Table, kw_only=True, frozen=True, rename={"from_": "from"}):
-    data: Annotated[tuple[str, ...], Meta(description="Sources of kind `chat`.", examples=[["dialogues"]])]
-    from_: Annotated[str | None, Meta(description="A phase; the last one if absent.", examples=["pretrain"])] = None
-    long_data: Annotated[
-        LongData | None,
-        Meta(description="Long documents mixed in.", examples=[{"mixture": "base", "share": 0.1}]),
-    ] = None
-    learning_rate: LearningRate = LearningRate(peak=4e-5)
-    epochs: Annotated[Count, Meta(description="Passes over the data.")] = 1
-    sequence_length: Annotated[
-        Count | None, Meta(description="That of the phase it starts from, if absent.", examples=[32_768])
-    ] = None
-
-
-class Barrier(Table, kw_only=True, frozen=True):
-    bound: Annotated[PositiveFloat, Meta(description="Rewards beyond plus or minus this are held back.")] = 5.0
-    weight: Annotated[NonNegativeFloat, Meta(description="Of that term in the loss.")] = 0.02
-
-
-class Gate(Table, kw_only=True, frozen=True):
-    min_accuracy: Annotated[Fraction, Meta(description="On held-out pairs; the run ends below it.", examples=[0.7])]
-
-
-class Reward(Table, kw_only=True, frozen=True, rename={"from_": "from"}):
-    data: Annotated[tuple[str, ...], Meta(description="Sources of kind `preference`.", examples=[["pairs"]])]
-    from_: Annotated[
-        str | None, Meta(description="A phase or `sft`; the stage before it if absent.", examples=["sft"])
-    ] = None
-    focal_gamma: Annotated[
-        NonNegativeFloat, Meta(description="Of the focal ranking loss: weighs down pairs that are easy.")
-    ] = 2.0
-    barrier: Barrier = Barrier()
-    tokens_per_batch: Annotated[Tokens, Meta(description="Pairs are packed up to it.")] = 16_384
-    conditions: Annotated[
-        dict[str, Path], Meta(description="Files of system prompts by kind of data: one reward model, several tastes.")
-    ] = {}
-    gate: Annotated[Gate | None, Meta(description="What the model must reach.", examples=[{"min_accuracy": 0.7}])] = (
-        None
-    )
-    learning_rate: LearningRate = LearningRate(peak=1e-5, final=5e-6)
-
-
-class Pretrain(Table, kw_only=True, frozen=True):
-    mixture: Annotated[str, Meta(description="Pre-training text that is mixed in.", examples=["base"])]
-    weight: Annotated[NonNegativeFloat, Meta(description="Of its loss.")] = 0.5
-    share: Annotated[Fraction, Meta(description="Of the batch.")] = 0.5
-
-
-class Ppo(Table, kw_only=True, frozen=True, rename={"from_": "from"}):
-    queries: Annotated[str, Meta(description="A source of kind `prompts`.", examples=["questions"])]
-    from_: Annotated[
-        str | None, Meta(description="A phase or `sft`; the stage before it if absent.", examples=["sft"])
-    ] = None
-    rounds: Annotated[Count, Meta(description="Of online RLHF.")] = 3
-    iterations: Annotated[Count, Meta(description="Of one round.")] = 400
-    kl: Annotated[NonNegativeFloat, Meta(description="Weight of the divergence from the start.")] = 0.01
-    gae_lambda: Annotated[Fraction, Meta(description="Of the advantage estimate.")] = 0.99
-    top_p: Annotated[Fraction, Meta(description="Of the answers that are sampled.")] = 0.9
-    actor_learning_rate: Annotated[PositiveFloat, Meta(description="Constant.")] = 1e-6
-    critic_learning_rate: Annotated[PositiveFloat, Meta(description="Constant.")] = 5e-6
-    pretrain: Annotated[
-        Pretrain | None,
-        Meta(description="Against forgetting.", examples=[{"mixture": "base", "weight": 0.5, "share": 0.5}]),
-    ] = None
-    critic_warmup: Annotated[int, Meta(ge=0, description="Iterations in which only the critic learns.")] = 50
-    placement: Annotated[
-        Literal["auto", "colocated", "split"], Meta(description="Whether actor and critic share their GPUs.")
-    ] = "auto"
-
-
-class Alignment(Table, kw_only=True, frozen=True):
-    sft: Sft | None = None
-    reward: Reward | None = None
-    ppo: Ppo | None = None
 
 
 # --- [[evaluation]], [export] ----------------------------------------------------------------------------------------
@@ -511,6 +305,7 @@ class Spec(Table, kw_only=True, frozen=True):
     optimizer: Optimizer = Optimizer()
     kernels: Kernels = Kernels()
     phases: tuple[Phase, ...] = ()
+    chat: Chat = Chat()
     alignment: Alignment = Alignment()
     evaluation: tuple[Evaluation, ...] = ()
     export: Export | None = None

@@ -6,7 +6,7 @@ from trainwright.compiler.chain import curve_of, owner_of, start_of
 from trainwright.compiler.draft import Check, Draft
 from trainwright.compiler.nearest import either
 from trainwright.spec.diagnostics import Diagnostic, KeyPath
-from trainwright.spec.spec import LearningRate
+from trainwright.spec.learning_rate import LearningRate
 from trainwright.spec.units import Seconds, Steps, format_count, interval
 
 

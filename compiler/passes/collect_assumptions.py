@@ -11,19 +11,9 @@ from trainwright.compiler.draft import SECTIONS, Draft, Pass
 from trainwright.compiler.search.paste import chosen_values
 from trainwright.spec.diagnostics import display
 from trainwright.spec.plan import Assumption
-from trainwright.spec.spec import (
-    Cluster,
-    Data,
-    Failures,
-    Kernels,
-    Model,
-    Optimizer,
-    Run,
-    Storage,
-    Table,
-    Topology,
-    TrainTokenizer,
-)
+from trainwright.spec.quantity import Table
+from trainwright.spec.spec import Cluster, Data, Failures, Kernels, Model, Optimizer, Run, Storage, TrainTokenizer
+from trainwright.spec.topology import Topology
 
 OURS = "ours"
 # Of these tables each default matters to the result or its cost; the rest is off unless somebody writes it.

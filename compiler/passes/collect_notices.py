@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from trainwright.compiler.draft import Draft, Pass
 from trainwright.spec.files import is_remote
 from trainwright.spec.plan import Layout, Notice
-from trainwright.spec.spec import TopologyOverride
+from trainwright.spec.topology import TopologyOverride
 
 
 def collect_notices(draft: Draft) -> None:

@@ -6,7 +6,8 @@ import msgspec
 
 from trainwright.compiler.draft import Draft, Pass
 from trainwright.spec.auto import AUTO_KEYS, SEARCHED_KEYS
-from trainwright.spec.spec import Phase, Topology
+from trainwright.spec.spec import Phase
+from trainwright.spec.topology import Topology
 
 
 def merge_topologies(draft: Draft) -> None:

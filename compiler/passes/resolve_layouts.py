@@ -4,7 +4,7 @@ from trainwright.compiler.batching import choose_micro_batch
 from trainwright.compiler.draft import Draft, Pass, SizedTopology
 from trainwright.compiler.exchange import context_exchange
 from trainwright.spec.plan import Layout
-from trainwright.spec.spec import RecomputeModule
+from trainwright.spec.topology import RecomputeModule
 
 
 def resolve_layouts(draft: Draft) -> None:

@@ -8,7 +8,7 @@ import msgspec
 from trainwright.compiler.search.question import Question
 from trainwright.spec.auto import AUTO_KEYS
 from trainwright.spec.device import HardwareFile
-from trainwright.spec.spec import Topology
+from trainwright.spec.topology import Topology
 
 # More nodes can save more than their number, as where they make recomputation needless, but hardly more than this.
 _BEST_GAIN = 0.6

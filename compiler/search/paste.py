@@ -6,7 +6,7 @@ from trainwright.compiler.search.result import Search
 from trainwright.spec.auto import AUTO_KEYS
 from trainwright.spec.expect import literal
 from trainwright.spec.plan import Layout
-from trainwright.spec.spec import Topology
+from trainwright.spec.topology import Topology
 
 
 def toml_values(values: dict[str, Any]) -> str:

@@ -5,7 +5,7 @@ from typing import Literal
 
 from trainwright.spec.auto import SEARCHED_KEYS
 from trainwright.spec.plan import ModelPlan
-from trainwright.spec.spec import Topology
+from trainwright.spec.topology import Topology
 
 Objective = Literal["time", "cost", "gpus"]
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from trainwright.compiler.search.question import Question, Request
 from trainwright.spec.plan import Layout, RankMemory, StepTime
-from trainwright.spec.spec import Topology
+from trainwright.spec.topology import Topology
 
 Shards = tuple[int, ...]  # what decides which parameters a rank holds
 

@@ -11,8 +11,9 @@ from msgspec import inspect
 from trainwright.compiler.pipeline import compile_spec
 from trainwright.spec.layers import known_presets
 from trainwright.spec.load import load
-from trainwright.spec.spec import Spec, TopologyOverride
+from trainwright.spec.spec import Spec
 from trainwright.spec.starter import starter
+from trainwright.spec.topology import TopologyOverride
 
 HOLDS = re.compile(r"#(?=[\w\[])")  # `#key = value`, `#[table]`
 EXAMPLE = re.compile(r'# (?=\[?\[?[\w."\[\]]+( = |\]))')  # `# key = value`, `# [table]`

@@ -6,7 +6,7 @@ from trainwright.compiler.search.question import Question
 from trainwright.spec.auto import AUTO_KEYS
 from trainwright.spec.device import HardwareFile, load_hardware
 from trainwright.spec.plan import ModelPlan
-from trainwright.spec.spec import Topology
+from trainwright.spec.topology import Topology
 
 MODEL = ModelPlan(
     layers=24, hidden_size=2048, heads=16, kv_heads=8, head_size=128, ffn_size=8192, vocab_size=92_544,
