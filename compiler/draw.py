@@ -7,11 +7,17 @@ from trainwright.compiler.figures import rounded
 from trainwright.compiler.graph import StageGraph
 from trainwright.spec.plan import (
     AnyStage,
+    ConversationsStage,
+    DpoStage,
     EvaluateStage,
     ExportStage,
     IngestStage,
+    OnlineStage,
     PhaseStage,
     Plan,
+    PpoStage,
+    RewardStage,
+    SftStage,
     TokenizerStage,
     TokenizeStage,
 )
@@ -37,6 +43,18 @@ def describe(stage: AnyStage) -> str:
             return f"{_several(len(stage.sources), 'source')} to token ids"
         case PhaseStage():
             return f"{rounded(stage.tokens)} tokens, {stage.steps:,} steps, sequences of {stage.sequence_length:,}"
+        case ConversationsStage():
+            return f"{_several(len(stage.sources), 'source')} to conversations"
+        case SftStage():
+            return f"{_several(stage.epochs, 'epoch')}, sequences of {stage.sequence_length:,}"
+        case RewardStage():
+            return f"{_several(stage.epochs, 'epoch')}, {_several(len(stage.conditions), 'condition')}"
+        case PpoStage():
+            return f"{stage.steps:,} iterations of {stage.sequences_per_step:,} answers"
+        case OnlineStage():
+            return f"up to {stage.fast_pairs + stage.slow_pairs:,} candidates for labels"
+        case DpoStage():
+            return f"{_several(stage.epochs, 'epoch')}, beta {stage.beta:g}"
         case EvaluateStage():
             kinds = (("perplexity", stage.perplexity), ("samples", stage.samples))
             return ", ".join(name for name, wanted in kinds if wanted is not None)

@@ -21,15 +21,16 @@ from trainwright.spec import artefact
 from trainwright.spec.plan import (
     AnyStage,
     IngestStage,
-    PhaseStage,
     Plan,
+    RewardStage,
     TokenizerStage,
     TokenizeStage,
+    TrainingStage,
     encode,
     fingerprint,
 )
 
-EXIT_OK, EXIT_FAILED, EXIT_INFEASIBLE, EXIT_HELD, EXIT_REQUEUE = 0, 1, 3, 4, 75
+EXIT_OK, EXIT_FAILED, EXIT_INFEASIBLE, EXIT_HELD, EXIT_GATE, EXIT_REQUEUE = 0, 1, 3, 4, 5, 75
 _PASSED_THROUGH = (16, 17)  # Megatron's rerun machine: ask for a restart, or say that a fault was validated
 
 
@@ -103,8 +104,10 @@ class _Execution:
 
     def _stage(self, stage: AnyStage) -> bool:
         """False if the stage was interrupted and saved. Raises StageFailed or KeyboardInterrupt."""
-        if self.store.result(stage) is not None:
+        done = self.store.result(stage)
+        if done is not None:
             self.store.link(stage)
+            _pass_gate(stage, done.summary)
             self.store.events.write("stage_reused", stage=stage.name)
             self.say(f"{stage.name}: done before, reused")
             return True
@@ -121,6 +124,7 @@ class _Execution:
         self.store.finish(stage, started, {**summary, "seconds": seconds})
         self.store.events.write("stage_done", stage=stage.name, dur_ms=round(seconds * 1000, 1))
         self.say(f"{stage.name}: done in {seconds:.1f} s")
+        _pass_gate(stage, summary)
         return True
 
     def _data_stage(self, stage: IngestStage | TokenizerStage | TokenizeStage) -> dict[str, Any]:
@@ -141,7 +145,7 @@ class _Execution:
             raise StageFailed(str(error)) from None
 
     def _worker_stage(self, stage: AnyStage) -> dict[str, Any]:
-        processes = stage.layout.world_size if isinstance(stage, PhaseStage) else 1
+        processes = stage.world_size if isinstance(stage, TrainingStage) else 1
         try:
             run_workers(self.plan, self.plan_file, stage.name, self.folder, processes)
         except WorkersFailed as error:
@@ -190,10 +194,17 @@ class _Execution:
         rows = [
             path.read_bytes()
             for stage in self.plan.stages
-            if isinstance(stage, PhaseStage) and (path := self.store.path(stage) / "metrics.jsonl").exists()
+            if isinstance(stage, TrainingStage) and (path := self.store.path(stage) / "metrics.jsonl").exists()
         ]
         if rows:
             write_atomically(self.folder / "metrics.jsonl", b"".join(rows))
+
+
+def _pass_gate(stage: AnyStage, summary: dict[str, Any]) -> None:
+    """Raises StageFailed with EXIT_GATE if the stage's result is not as good as the plan demands of it."""
+    if isinstance(stage, RewardStage) and stage.min_accuracy is not None and summary["accuracy"] < stage.min_accuracy:
+        found = f"accuracy on held-out pairs is {summary['accuracy']:.3f}"
+        raise StageFailed(f"{found}, and the gate wants {stage.min_accuracy:.3f}", EXIT_GATE)
 
 
 def verify(plan: Plan) -> None:
@@ -226,7 +237,7 @@ def verify_kernels(plan: Plan) -> None:
     from trainwright.kernels.attention import missing
 
     for stage in plan.stages:
-        if isinstance(stage, PhaseStage):
+        if isinstance(stage, TrainingStage):
             dtype = {"bf16": torch.bfloat16, "fp32": torch.float32}[stage.precision]
             obstacle = missing(stage.attention, plan.hardware.device, dtype, stage.model.head_size)
             if obstacle is not None:

@@ -15,7 +15,7 @@ from typing import Any
 from trainwright.runtime.events import EventLog, now
 from trainwright.spec import artefact
 from trainwright.spec.artefact import StageResult
-from trainwright.spec.plan import AnyStage, PhaseStage, Plan, identity
+from trainwright.spec.plan import AnyStage, Plan, TrainingStage, identity
 
 STOP_FILE = "stop"  # its presence asks the workers to save and to end
 SUMMARY_FILE = "summary.json"  # what a stage's workers tell the executor
@@ -65,9 +65,9 @@ class Store:
         return found if found is not None and found.fingerprint == stage.fingerprint else None
 
     def begin(self, stage: AnyStage) -> StageResult:
-        """The stage's folder is there, empty unless it is a phase that may continue from a checkpoint."""
+        """The stage's folder is there, empty unless it trains a model and may continue from a checkpoint."""
         folder = self.path(stage)
-        if folder.exists() and not isinstance(stage, PhaseStage):
+        if folder.exists() and not isinstance(stage, TrainingStage):
             shutil.rmtree(folder)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / SUMMARY_FILE).unlink(missing_ok=True)

@@ -4,7 +4,7 @@ import msgspec
 
 from trainwright.compiler.draft import Draft, Pass
 from trainwright.compiler.graph import StageGraph
-from trainwright.spec.plan import AnyStage, Layout, ModelChunk, ModelPlan, PhaseStage
+from trainwright.spec.plan import AnyStage, Layout, ModelChunk, ModelPlan, TrainingStage
 
 
 def place_stages(draft: Draft) -> None:
@@ -33,7 +33,7 @@ def model_chunks(model: ModelPlan, layout: Layout) -> tuple[ModelChunk, ...]:
 
 
 def _placed(stage: AnyStage) -> AnyStage:
-    if not isinstance(stage, PhaseStage):
+    if not isinstance(stage, TrainingStage):
         return stage
     placement = msgspec.structs.replace(stage.placement, chunks=model_chunks(stage.model, stage.layout))
     return msgspec.structs.replace(stage, placement=placement)

@@ -6,7 +6,7 @@ from pathlib import Path
 from trainwright.runtime.data.inputs import holding
 from trainwright.runtime.data.vocabulary import MODEL_FILE, Vocabulary
 from trainwright.runtime.evaluate.process import one_process
-from trainwright.spec.plan import EvaluateStage, PhaseStage, Plan
+from trainwright.spec.plan import EvaluateStage, Plan, TrainingStage
 
 
 def run(
@@ -22,7 +22,7 @@ def run(
     Raises NoCheckpoint, DataError.
     """
     phase = plan.stage(stage.of)
-    if not isinstance(phase, PhaseStage):
+    if not isinstance(phase, TrainingStage):
         raise TypeError(f"`{stage.of}` is not a training phase, so it has no model to evaluate")
     with one_process():
         from trainwright.runtime.evaluate.completion import Sampler

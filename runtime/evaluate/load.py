@@ -12,7 +12,7 @@ from trainwright.runtime.evaluate.process import ONE_PROCESS
 from trainwright.runtime.train import checkpoint
 from trainwright.runtime.train.model import build_model
 from trainwright.spec.artefact import CHECKPOINTS
-from trainwright.spec.plan import PhaseStage
+from trainwright.spec.plan import TrainingStage
 
 _OF_GPUS = ("portable", "flash-attn")  # on a CPU another kernel asks the model: interpreting is for checking steps
 
@@ -33,7 +33,7 @@ class Loaded:
         return dict(self.model.named_parameters())
 
 
-def load_model(phase: PhaseStage, folder: Path) -> Loaded:
+def load_model(phase: TrainingStage, folder: Path) -> Loaded:
     """The model of the newest complete checkpoint in a phase's result folder, whatever layout saved it.
 
     Needs Megatron-core's parallel state to be initialised. Raises NoCheckpoint.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from trainwright.runtime.data.vocabulary import Vocabulary
 from trainwright.runtime.evaluate.process import one_process
 from trainwright.spec.artefact import store_folder
-from trainwright.spec.plan import PhaseStage, Plan, TokenizerStage
+from trainwright.spec.plan import Plan, TokenizerStage, TrainingStage
 
 if TYPE_CHECKING:
     from trainwright.runtime.evaluate.completion import Sampler
@@ -21,7 +21,7 @@ def open_model(plan: Plan, run: Path, stage: str) -> "Iterator[Sampler]":
     Raises NoCheckpoint, or ValueError if `stage` is not a phase.
     """
     phase = plan.stage(stage)
-    if not isinstance(phase, PhaseStage):
+    if not isinstance(phase, TrainingStage):
         raise ValueError(f"stage `{stage}` is not a training phase, so it has no model")
     (tokenizer,) = (other for other in plan.stages if isinstance(other, TokenizerStage))
     with one_process():

@@ -8,7 +8,7 @@ from trainwright.runtime.data.inputs import holding
 from trainwright.runtime.data.vocabulary import MODEL_FILE
 from trainwright.runtime.evaluate.process import one_process
 from trainwright.runtime.export import huggingface, internlm2
-from trainwright.spec.plan import ExportStage, PhaseStage, Plan
+from trainwright.spec.plan import ExportStage, Plan, TrainingStage
 
 _WRITERS = {"huggingface": huggingface.write, "internlm2": internlm2.write}
 _SHARD_BYTES = 5_000_000_000  # of one file, as transformers cuts them
@@ -27,7 +27,7 @@ def run(
     Raises NoCheckpoint, TokenizerNotConvertible, HeadSizeNotExpressible.
     """
     phase = plan.stage(stage.of)
-    if not isinstance(phase, PhaseStage):
+    if not isinstance(phase, TrainingStage):
         raise TypeError(f"`{stage.of}` is not a training phase, so it has no model to export")
     with one_process():
         from trainwright.runtime.evaluate.load import load_model

@@ -6,7 +6,7 @@ import sys
 import uuid
 from pathlib import Path
 
-from trainwright.spec.plan import PhaseStage, Plan
+from trainwright.spec.plan import Plan, TrainingStage
 
 
 class WorkersFailed(Exception):
@@ -63,4 +63,4 @@ def run_workers(plan: Plan, plan_file: Path, stage: str, run_folder: Path, proce
 def _is_interpreted(plan: Plan, stage: str) -> bool:
     """Whether the stage trains on a CPU with kernels that are written for GPUs."""
     trained = plan.stage(stage)
-    return isinstance(trained, PhaseStage) and trained.attention == "portable"
+    return isinstance(trained, TrainingStage) and trained.attention == "portable"
