@@ -82,11 +82,14 @@ def _hopper_jobs() -> Iterator[Job]:
 
 def _fused_jobs(dtype: str) -> Iterator[Job]:
     """Each code there is: a hidden size of 6144 runs that of 8192, and SwiGLU's is the same for every width."""
+    from trainwright.kernels.portable import linear_cross_entropy as loss
     from trainwright.kernels.portable import rms_norm, rope, swiglu
 
     kernels: list[tuple[str, Any, dict[str, Any], int]] = [
         (f"swiglu_forward {dtype}", swiglu.forward, {"BLOCK": swiglu.BLOCK}, swiglu.WARPS),
         (f"swiglu_backward {dtype}", swiglu.backward, {"BLOCK": swiglu.BLOCK}, swiglu.WARPS),
+        (f"logit_statistics {dtype}", loss.statistics, {"BLOCK": loss.STATISTICS_BLOCK}, loss.STATISTICS_WARPS),
+        (f"logits_to_gradient {dtype}", loss.to_gradient, {"BLOCK": loss.GRADIENT_BLOCK}, loss.GRADIENT_WARPS),
     ]
     for size, (what, add) in itertools.product(HIDDEN_SIZES, (("norm", False), ("add_norm", True))):
         launch = rms_norm.Launch.forward(size)
@@ -134,11 +137,15 @@ def _signature(function: Any, constants: dict[str, Any], dtype: str) -> tuple[di
             signature[name] = "constexpr"
         elif name in ("DOCUMENTS", "TILES", "POSITIONS"):
             signature[name] = "*i32"
-        elif name in ("LSE", "DELTA", "INVERSE", "PARTIAL") or (name == "GQ" and constants.get("ATOMIC") is not None):
+        elif name == "PLACES":
+            signature[name] = "*i64"
+        elif name in ("LSE", "LABEL", "GRAD", "DELTA", "INVERSE", "PARTIAL") or (
+            name == "GQ" and constants.get("ATOMIC") is not None
+        ):
             signature[name] = "*fp32"
         elif name.isupper():
             signature[name] = f"*{dtype}"
-        elif name.startswith("scale") or name in ("eps", "sign"):
+        elif name.startswith("scale") or name in ("eps", "sign", "z_loss"):
             signature[name] = "fp32"
         else:
             signature[name] = "i64" if name.startswith("s_") else "i32"

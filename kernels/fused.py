@@ -1,6 +1,7 @@
-"""The row-wise operators: ours in Triton on a GPU where they were validated, else torch's, which define them.
+"""The fused operators: ours in Triton on a GPU where they were validated, else torch's, which define them.
 
-Each takes what its namesake in `kernels.rms_norm`, `kernels.swiglu` or `kernels.rope` takes, and gives the same.
+Each takes what its namesake in `kernels.rms_norm`, `kernels.swiglu`, `kernels.rope` or `kernels.linear_cross_entropy`
+takes, and gives the same.
 """
 
 import importlib
@@ -10,11 +11,11 @@ from types import ModuleType
 from typing import Literal, get_args
 
 import torch
-from torch import Tensor
+from torch import Tensor, distributed
 
 from trainwright.kernels import validated
 
-Operator = Literal["rms_norm", "rope", "swiglu"]
+Operator = Literal["rms_norm", "rope", "swiglu", "linear_cross_entropy"]
 OPERATORS: tuple[Operator, ...] = get_args(Operator)
 
 
@@ -76,3 +77,17 @@ def rotate(
     module = _module("rope", x_SBHD.dtype, x_SBHD.device)
     turned: Tensor = module.rotate(x_SBHD, cos_P11D, sin_P11D, positions_SB, in_place=in_place)
     return turned
+
+
+def linear_cross_entropy(
+    hidden_NH: Tensor,
+    weight_VH: Tensor,
+    labels_N: Tensor,
+    *,
+    z_loss: float = 0.0,
+    group: distributed.ProcessGroup | None = None,
+) -> Tensor:
+    """The loss of each token in fp32, without the logits of all. Differentiable once in hidden states and weight."""
+    module = _module("linear_cross_entropy", hidden_NH.dtype, hidden_NH.device)
+    loss_N: Tensor = module.linear_cross_entropy(hidden_NH, weight_VH, labels_N, z_loss=z_loss, group=group)
+    return loss_N

@@ -1,6 +1,6 @@
 """The fused Triton operators against plain torch in float64.
 
-N: tokens, H: features.
+N: tokens, H: features, V: vocabulary entries.
 """
 
 from collections.abc import Callable, Iterator
@@ -9,12 +9,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from trainwright.kernels import rms_norm, rope, swiglu
+from trainwright.kernels import fused, linear_cross_entropy, rope
 from trainwright.kernels.correctness import DTYPES, Errors, errors_of
+
+ENTRIES = 9001  # three blocks of the loss's forward pass, five of its backward pass; rows that nothing aligns
 
 
 def fused_errors(
-    operator: str, dtype: str, hidden_sizes: tuple[int, ...], device: torch.device
+    operator: fused.Operator, dtype: str, hidden_sizes: tuple[int, ...], device: torch.device
 ) -> Iterator[tuple[str, Errors]]:
     """Name and errors of each case of the operator, forward and backward."""
     plain, ours = (_version(operator, is_ours) for is_ours in (False, True))
@@ -31,19 +33,14 @@ def fused_errors(
             yield f"{tokens} x {hidden}", errors
 
 
-def _version(operator: str, is_ours: bool) -> Callable[..., tuple[Tensor, ...]]:
-    modules: dict[str, Any] = {"rms_norm": rms_norm, "rope": rope, "swiglu": swiglu}
-    if is_ours:
-        from trainwright.kernels.portable import rms_norm as ours_rms_norm
-        from trainwright.kernels.portable import rope as ours_rope
-        from trainwright.kernels.portable import swiglu as ours_swiglu
-
-        modules = {"rms_norm": ours_rms_norm, "rope": ours_rope, "swiglu": ours_swiglu}
-    module = modules[operator]
+def _version(operator: fused.Operator, is_ours: bool) -> Callable[..., tuple[Tensor, ...]]:
+    module: Any = fused.Version("portable" if is_ours else "torch", "").module(operator)
     if operator == "rms_norm":
         return lambda x, residual, weight: (*module.add_rms_norm(x, residual, weight, 1e-5),)
     if operator == "swiglu":
         return lambda x: (module.swiglu(x),)
+    if operator == "linear_cross_entropy":
+        return lambda hidden, weight: (module.linear_cross_entropy(hidden, weight, _labels(hidden), z_loss=1e-2),)
 
     def rotate(x: Tensor) -> tuple[Tensor, ...]:
         cos, sin = rope.tables(len(x), x.shape[-1], 10_000.0, x.dtype, x.device)
@@ -52,14 +49,24 @@ def _version(operator: str, is_ours: bool) -> Callable[..., tuple[Tensor, ...]]:
     return rotate
 
 
-def _inputs(operator: str, tokens: int, hidden: int) -> list[Tensor]:
+def _inputs(operator: fused.Operator, tokens: int, hidden: int) -> list[Tensor]:
     generator = torch.Generator().manual_seed(tokens + hidden)
     if operator == "rms_norm":
         x, residual = (torch.randn(tokens, hidden, generator=generator) for _ in range(2))
         return [x, residual, 1.0 + 0.2 * torch.randn(hidden, generator=generator)]
     if operator == "swiglu":
         return [torch.randn(tokens, 2 * hidden, generator=generator)]
+    if operator == "linear_cross_entropy":
+        hidden = min(hidden, 256)  # its passes see logits alone
+        return [torch.randn(rows, hidden, generator=generator) * hidden**-0.25 for rows in (tokens, ENTRIES)]
     return [torch.randn(tokens, 2, hidden // 32, 32, generator=generator)]
+
+
+def _labels(hidden_NH: Tensor) -> Tensor:
+    """Any, and every fifth ignored, but of a single token."""
+    labels_N = torch.arange(len(hidden_NH), device=hidden_NH.device) * 677 % ENTRIES
+    labels_N[4::5] = linear_cross_entropy.IGNORED
+    return labels_N
 
 
 def _with_gradients(

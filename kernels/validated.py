@@ -18,6 +18,7 @@ _HERE = Path(__file__).resolve().parent
 _SOURCES = {
     "attention": ("packing.py", "portable/attention.py", "portable/operator.py", "portable/tiles.py"),
     "hopper_forward": ("packing.py", "hopper/attention.py", "hopper/operator.py"),
+    "linear_cross_entropy": ("linear_cross_entropy.py", "portable/linear_cross_entropy.py"),
     "rms_norm": ("portable/rms_norm.py", "portable/rows.py"),
     "rope": ("portable/rope.py", "portable/rows.py"),
     "swiglu": ("portable/swiglu.py", "portable/rows.py"),

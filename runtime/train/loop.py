@@ -68,11 +68,12 @@ def run(
     loss, stop, seconds = None, False, 0.0
     with Report(stage, out, distributed.get_rank(), state.step) as report:
         kernel = chunks[0].decoder.layers[0].self_attention.core_attention.choice
-        rowwise = {name: fused.choose(name, chunks[0].config.params_dtype, host.device()) for name in fused.OPERATORS}
+        used = [name for name in fused.OPERATORS if stage.loss == "fused" or name != "linear_cross_entropy"]
+        versions = {name: fused.choose(name, chunks[0].config.params_dtype, host.device()) for name in used}
         chosen = f"attention={kernel.name} ({kernel.why}) loss={stage.loss} "
-        chosen += " ".join(f"{name}={version.name}" for name, version in rowwise.items())
+        chosen += " ".join(f"{name}={version.name}" for name, version in versions.items())
         report.say(f"parameters={parameters} {chosen} from step {state.step}")
-        refused = {version.why for version in rowwise.values() if version.name == "torch"}
+        refused = {version.why for version in versions.values() if version.name == "torch"}
         for warning in [kernel.warning, *(sorted(refused) if host.device().type == "cuda" else ())]:
             if warning is not None:
                 report.say(f"warning: {warning}")

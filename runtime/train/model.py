@@ -43,7 +43,6 @@ from trainwright.kernels.context_parallel import zigzag
 from trainwright.kernels.context_parallel.attention import Exchange, context_attention
 from trainwright.kernels.context_parallel.local import local_attention
 from trainwright.kernels.cross_entropy import cross_entropy
-from trainwright.kernels.linear_cross_entropy import linear_cross_entropy
 from trainwright.runtime import host
 from trainwright.runtime.train.initial import initialise
 from trainwright.spec.plan import Layout, ModelPlan, Placement
@@ -111,7 +110,7 @@ class Decoder(GPTModel):  # type: ignore[misc]
         else:
             hidden_SBH = copy_to_tensor_model_parallel_region(hidden_states, group=group)
         labels_N = labels.transpose(0, 1).flatten()
-        loss_N = linear_cross_entropy(hidden_SBH.flatten(0, 1), weight_VH, labels_N, group=group)
+        loss_N = fused.linear_cross_entropy(hidden_SBH.flatten(0, 1), weight_VH, labels_N, group=group)
         return loss_N.view(hidden_SBH.shape[:2]).transpose(0, 1)
 
     def compute_language_model_loss(self, labels: Tensor, logits: Tensor) -> Tensor:

@@ -266,7 +266,7 @@ def _kernels() -> dict[str, str]:
     for operator in fused.OPERATORS:
         version = fused.choose(operator, torch.bfloat16, device)
         facts[operator] = f"{version.name}: {version.why}"
-    facts["loss"] = "torch, with backward passes of our own"
+    facts["cross_entropy"] = "torch: of logits, where the loss is not fused"
     facts["validated here"] = validated.summary(device)
     return facts
 

@@ -10,6 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from trainwright.kernels import linear_cross_entropy as module
 from trainwright.kernels.linear_cross_entropy import IGNORED, linear_cross_entropy
+from trainwright.kernels.validated import has_triton
 
 
 def inputs(tokens: int = 37, hidden: int = 16, entries: int = 50, dtype: torch.dtype = torch.float64) -> list[Tensor]:
@@ -94,23 +95,37 @@ def test_no_tensor_grows_with_tokens_times_vocabulary() -> None:
     assert largest.elements <= 4 * 200  # the hidden states themselves; logits would be 50 * 200
 
 
-def _split(rank: int, ranks: int, meet: str, out: str) -> None:
+def _split(rank: int, ranks: int, meet: str, out: str, in_triton: bool) -> None:
     distributed.init_process_group("gloo", init_method=f"file://{meet}", rank=rank, world_size=ranks)
     h, w, labels = inputs()
     own = w.detach().chunk(ranks)[rank].requires_grad_()
     loss = linear_cross_entropy(h, own, labels, z_loss=0.1, group=distributed.group.WORLD)
     dh, dw = torch.autograd.grad(loss.sum(), (h, own))
     distributed.all_reduce(dh)
-    torch.save((loss.detach(), dh, dw), f"{out}.{rank}")
+    results = [(loss.detach(), dh, dw)]
+    if in_triton:
+        from trainwright.kernels.portable import linear_cross_entropy as portable
+
+        h, own = (x.detach().float().requires_grad_() for x in (h, own))
+        loss = portable.linear_cross_entropy(h, own, labels, z_loss=0.1, group=distributed.group.WORLD)
+        dh, dw = torch.autograd.grad(loss.sum(), (h, own))
+        distributed.all_reduce(dh)
+        results.append((loss.detach(), dh, dw))
+    torch.save(results, f"{out}.{rank}")
     distributed.destroy_process_group()
 
 
 @pytest.mark.slow
-def test_a_split_vocabulary_gives_the_same(tmp_path: Path) -> None:
-    multiprocessing.spawn(_split, (2, str(tmp_path / "meet"), str(tmp_path / "out")), nprocs=2)  # type: ignore[no-untyped-call]
+def test_a_split_vocabulary_gives_the_same(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """In float64 by torch's passes, in fp32 by ours in Triton's interpreter."""
+    monkeypatch.setenv("TRITON_INTERPRET", "1")  # read by the ranks while they import Triton
+    arguments = (2, str(tmp_path / "meet"), str(tmp_path / "out"), has_triton())
+    multiprocessing.spawn(_split, arguments, nprocs=2)  # type: ignore[no-untyped-call]
     h, w, labels = inputs()
     want = plain(h, w, labels, 0.1)
     dh, dw = torch.autograd.grad(want.sum(), (h, w))
     for rank, part in enumerate(dw.chunk(2)):
-        got = torch.load(tmp_path / f"out.{rank}")
-        torch.testing.assert_close(got, (want.detach(), dh, part), rtol=1e-10, atol=1e-12)
+        exact, *in_triton = torch.load(tmp_path / f"out.{rank}")
+        torch.testing.assert_close(exact, (want.detach(), dh, part), rtol=1e-10, atol=1e-12)
+        for got in in_triton:
+            torch.testing.assert_close(got, (want.detach().float(), dh.float(), part.float()), rtol=1e-5, atol=1e-6)

@@ -13,8 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from trainwright.kernels import rms_norm, rope, swiglu
+from trainwright.kernels import linear_cross_entropy, rms_norm, rope, swiglu
 from trainwright.kernels.correctness import DTYPES, errors_of
+from trainwright.kernels.portable import linear_cross_entropy as portable_linear_cross_entropy
 from trainwright.kernels.portable import rms_norm as portable_rms_norm
 from trainwright.kernels.portable import rope as portable_rope
 from trainwright.kernels.portable import swiglu as portable_swiglu
@@ -46,6 +47,7 @@ def cases() -> Iterator[Case]:
     yield from norms()
     yield from activations()
     yield from rotations()
+    yield from losses()
 
 
 def norms() -> Iterator[Case]:
@@ -115,6 +117,27 @@ def rotations() -> Iterator[Case]:
 
         plain, ours = (partial(rotate, version, positions, in_place) for version in (rope, portable_rope))
         yield Case(f"rope, {name}{', in place' if in_place else ''}", plain, ours, (x,))
+
+
+def losses() -> Iterator[Case]:
+    ignored = linear_cross_entropy.IGNORED
+    inputs: dict[str, tuple[Tensor, Tensor, float, list[int]]] = {
+        "1 token": (normal(1, 16), normal(50, 16), 0.0, [7]),
+        "1 entry": (normal(3, 16), normal(1, 16), 0.1, [0, ignored, 0]),
+        "some ignored": (normal(7, 16), normal(50, 16), 0.0, [0, 49, ignored, 3, ignored, 3, 11]),
+        "all ignored": (normal(3, 16), normal(50, 16), 0.1, [ignored] * 3),
+        "two blocks, then one of 1": (normal(5, 8), normal(8193, 8), 0.1, [0, 4095, 4096, 8191, 8192]),
+        "large logits": (normal(5, 16, scale=30.0), normal(50, 16), 0.0, [1, 2, 3, 4, 5]),
+        "equal logits": (torch.zeros(3, 16), normal(50, 16), 0.1, [0, 25, 49]),
+    }
+    for name, (hidden, weight, z_loss, labels) in inputs.items():
+
+        def loss(version: Any, labels: list[int], z_loss: float, hidden: Tensor, weight: Tensor) -> Outputs:
+            return (version.linear_cross_entropy(hidden, weight, torch.tensor(labels), z_loss=z_loss),)
+
+        versions = linear_cross_entropy, portable_linear_cross_entropy
+        plain, ours = (partial(loss, version, labels, z_loss) for version in versions)
+        yield Case(f"loss, {name}", plain, ours, (hidden, weight))
 
 
 def measured(operator: Callable[..., Outputs], inputs: tuple[Tensor, ...], dtype: torch.dtype) -> Outputs:

@@ -12,9 +12,11 @@ from tests.kernels.test_saved_bytes import saved_bytes
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from trainwright.kernels import linear_cross_entropy as plain_loss
 from trainwright.kernels import rms_norm as plain_rms_norm
 from trainwright.kernels import rope as plain_rope
 from trainwright.kernels import swiglu as plain_swiglu
+from trainwright.kernels.portable import linear_cross_entropy as loss
 from trainwright.kernels.portable import rms_norm, rope, swiglu
 
 CPU = torch.device("cpu")
@@ -84,13 +86,60 @@ def nothing_beyond_an_output_is_written() -> bool:
     return all(held)
 
 
+def _passes(logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Both passes of the loss over logits of shape [tokens, entries], which are their gradient afterwards."""
+    place = torch.arange(len(logits)) * 5 % logits.shape[1] - 1  # the first token's label is elsewhere
+    lse, label = loss._statistics(logits, place)
+    loss._to_gradient(logits, place, lse, torch.ones(len(logits)), 0.1)
+    return lse, label, logits.clone()
+
+
+def logits_are_their_rows_alone() -> bool:
+    """Rows of 37 in memory of rows of 64 that is NaN elsewhere, and one row of NaN among others."""
+    whole = torch.full((6, 64), NAN)
+    whole[:, :37] = normal(6, 37)
+    clean = _passes(whole[:, :37].clone())
+    held = [torch.equal(mine, want) for mine, want in zip(_passes(whole[:, :37]), clean, strict=True)]
+    held.append(bool(whole[:, 37:].isnan().all()))
+    spoilt = normal(6, 37)
+    spoilt[2] = NAN
+    rest = torch.arange(6) != 2
+    for mine, want in zip(_passes(spoilt), clean, strict=True):
+        held.append(torch.equal(mine[rest], want[rest]) and bool(mine[2].isnan().all()))
+    return all(held)
+
+
+def masked_logits_add_nothing() -> bool:
+    """A vocabulary whose first block, and more, is minus infinity: as padding of it may be."""
+    logits = torch.full((2, loss.STATISTICS_BLOCK + 9), -float("inf"))
+    logits[:, -3:] = normal(2, 3)
+    want = logits.logsumexp(-1)
+    lse, _, gradient = _passes(logits)
+    return torch.allclose(lse, want) and not bool(gradient.isnan().any())
+
+
+def no_logits_are_copied() -> bool:
+    """The largest allocation is eight tokens' logits in their own dtype, and the weight's gradient in fp32."""
+    usual, plain_loss._CPU_PIECE_BYTES = plain_loss._CPU_PIECE_BYTES, 8 * 4 * 500
+    hidden, weight = (normal(rows, 4).half().requires_grad_() for rows in (200, 500))
+    with torch.profiler.profile(profile_memory=True) as profile:
+        loss.linear_cross_entropy(hidden, weight, torch.arange(200)).sum().backward()
+    plain_loss._CPU_PIECE_BYTES = usual
+    events = profile.profiler.kineto_results.events()
+    return max(event.nbytes() for event in events if event.name() == "[memory]") == 2 * 8 * 500
+
+
 def offsets_are_64_bit() -> bool:
     """Three rows 2^30 elements apart, in 4 GiB of memory that is touched only where the rows lie."""
     apart, size = 2**30 + 64, 64  # as a stride it fits into 32 bits, twice it does not
     buffer = torch.empty(2 * apart + size, dtype=torch.float16)
     x = buffer.as_strided((3, 1, 1, size), (apart, 1, 1, 1))
     x.copy_(normal(3, 1, 1, size))
-    return all(torch.equal(mine, want) for mine, want in zip(_everything(x), _everything(x.clone()), strict=True))
+    results = _everything(x), _everything(x.clone())
+    held = [torch.equal(mine, want) for mine, want in zip(*results, strict=True)]
+    dense = x[:, 0, 0].clone()
+    held += [torch.equal(mine, want) for mine, want in zip(_passes(x[:, 0, 0]), _passes(dense), strict=True)]
+    return all(held)
 
 
 def two_runs_give_the_same_bits() -> bool:
@@ -111,11 +160,16 @@ def casts_are_in_the_order_of_internlm2() -> bool:
 def as_much_is_kept_as_by_torch() -> bool:
     x, weight = normal(8, 2, 4, 32).bfloat16().requires_grad_(), normal(32).bfloat16().requires_grad_()
     cos, sin = plain_rope.tables(8, 32, 1e4, torch.bfloat16, CPU)
+    hidden, labels = normal(8, 32).bfloat16().requires_grad_(), torch.arange(8)
     pairs: tuple[tuple[Callable[[], object], Callable[[], object]], ...] = (
         (lambda: rms_norm.rms_norm(x, weight, 1e-5), lambda: plain_rms_norm.rms_norm(x, weight, 1e-5)),
         (lambda: rms_norm.add_rms_norm(x, x, weight, 1e-5), lambda: plain_rms_norm.add_rms_norm(x, x, weight, 1e-5)),
         (lambda: swiglu.swiglu(x), lambda: plain_swiglu.swiglu(x)),
         (lambda: rope.rotate(x, cos, sin), lambda: plain_rope.rotate(x, cos, sin)),
+        (
+            lambda: loss.linear_cross_entropy(hidden, hidden, labels),
+            lambda: plain_loss.linear_cross_entropy(hidden, hidden, labels),
+        ),
     )
     return all(saved_bytes(mine) == saved_bytes(theirs) for mine, theirs in pairs)  # type: ignore[arg-type]
 
@@ -177,6 +231,8 @@ def operators_are_registered_in_full() -> bool:
         (swiglu._swiglu_backward, (normal(3, 2, 4), x.detach())),
         (rope._rotated, (wide.requires_grad_(), cos, sin, None, 1.0)),
         (rope._rotate_in_place, (wide.detach().clone(), cos, sin, None)),
+        (loss._statistics, (normal(3, 8), torch.tensor([0, -1, 7]))),
+        (loss._to_gradient, (normal(3, 8), torch.tensor([0, -1, 7]), torch.ones(3), torch.ones(3), 0.1)),
     )
     for operator, arguments in calls:
         torch.library.opcheck(operator, arguments, test_utils=tests)  # type: ignore[arg-type]
@@ -199,6 +255,9 @@ CHECKS: dict[str, Callable[[], bool]] = {
     "a row of NaN": a_row_of_nan_stays_alone,
     "reads": nothing_beyond_a_row_is_read,
     "writes": nothing_beyond_an_output_is_written,
+    "logits": logits_are_their_rows_alone,
+    "masked logits": masked_logits_add_nothing,
+    "copies of logits": no_logits_are_copied,
     "64-bit offsets": offsets_are_64_bit,
     "equal bits": two_runs_give_the_same_bits,
     "order of casts": casts_are_in_the_order_of_internlm2,
