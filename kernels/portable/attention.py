@@ -19,7 +19,7 @@ LN_2 = tl.constexpr(0.6931471805599453)
 
 
 @triton.jit
-def _document(DOCUMENTS, TILES, tile):
+def document_of(DOCUMENTS, TILES, tile):
     """Row, query start and length, key start and length, and the tile's number within its document."""
     place = DOCUMENTS + 5 * tl.load(TILES + 2 * tile)
     row = tl.load(place).to(tl.int64)
@@ -31,7 +31,7 @@ def _document(DOCUMENTS, TILES, tile):
 
 
 @triton.jit
-def _visible(m_M, n_N, offset, q_length, k_length, window, CAUSAL: tl.constexpr, WINDOW: tl.constexpr):
+def visible(m_M, n_N, offset, q_length, k_length, window, CAUSAL: tl.constexpr, WINDOW: tl.constexpr):
     """Which key each query sees: mask_MN."""
     seen = (n_N[None, :] < k_length) & (m_M[:, None] < q_length)
     if CAUSAL:
@@ -39,6 +39,26 @@ def _visible(m_M, n_N, offset, q_length, k_length, window, CAUSAL: tl.constexpr,
     if WINDOW:
         seen = seen & (n_N[None, :] > m_M[:, None] + offset - window)
     return seen
+
+
+@triton.jit
+def key_bounds(
+    m, offset, k_length, window, BM: tl.constexpr, BN: tl.constexpr, CAUSAL: tl.constexpr, WINDOW: tl.constexpr
+):  # fmt: skip
+    """Start and stop of the keys that any of the tile's queries sees, and between them of the blocks that all see."""
+    stop = k_length
+    whole_stop = k_length // BN * BN
+    if CAUSAL:
+        stop = tl.maximum(0, tl.minimum(k_length, m + BM + offset))
+        whole_stop = tl.maximum(0, tl.minimum(k_length, m + offset + 1)) // BN * BN
+    start = 0
+    whole_start = 0
+    if WINDOW:
+        start = tl.maximum(0, m + offset - window + 1) // BN * BN
+        whole_start = tl.maximum(0, (m + BM + offset - window + BN - 1) // BN * BN)
+        whole_start = tl.minimum(tl.maximum(whole_start, start), tl.cdiv(stop, BN) * BN)
+        whole_stop = tl.maximum(whole_start, whole_stop)
+    return start, whole_start, whole_stop, stop
 
 
 @triton.jit
@@ -55,7 +75,7 @@ def _load_rows(base, at, stride, d, limit, D: tl.constexpr, DP: tl.constexpr, MA
 
 
 @triton.jit
-def _store_rows(base, at, stride, d, limit, values, D: tl.constexpr):
+def store_rows(base, at, stride, d, limit, values, D: tl.constexpr):
     pointers = base + at.to(tl.int64)[:, None] * stride + d[None, :]
     tl.store(pointers, values.to(base.dtype.element_ty), mask=(at[:, None] < limit) & (d[None, :] < D))
 
@@ -71,7 +91,7 @@ def _attend(
     k = _load_rows(K, n_N, s_kt, d, k_length, D, DP, MASK)
     s = tl.dot(q, tl.trans(k), input_precision=PRECISION) * scale_log2
     if MASK:
-        s = tl.where(_visible(m_M, n_N, offset, q_length, k_length, window, CAUSAL, WINDOW), s, float("-inf"))
+        s = tl.where(visible(m_M, n_N, offset, q_length, k_length, window, CAUSAL, WINDOW), s, float("-inf"))
     new_top = tl.maximum(top, tl.max(s, 1))
     safe_top = new_top
     if MASK:
@@ -93,7 +113,7 @@ def forward(
 ):  # fmt: skip
     """Output and log-sum-exp (natural) of one tile of queries of one head."""
     h = (tl.program_id(0) % heads).to(tl.int64)  # heads of a group run side by side: they share keys in the cache
-    row, q_start, q_length, k_start, k_length, number = _document(DOCUMENTS, TILES, tl.program_id(0) // heads)
+    row, q_start, q_length, k_start, k_length, number = document_of(DOCUMENTS, TILES, tl.program_id(0) // heads)
     m = number * BM
     m_M = m + tl.arange(0, BM)
     d = tl.arange(0, DP)
@@ -101,18 +121,7 @@ def forward(
     K += row * s_kb + k_start.to(tl.int64) * s_kt + (h // GROUP) * s_kh
     V += row * s_vb + k_start.to(tl.int64) * s_vt + (h // GROUP) * s_vh
     offset = k_length - q_length
-    stop = k_length
-    whole_stop = k_length // BN * BN
-    if CAUSAL:
-        stop = tl.maximum(0, tl.minimum(k_length, m + BM + offset))
-        whole_stop = tl.maximum(0, tl.minimum(k_length, m + offset + 1)) // BN * BN
-    start = 0
-    whole_start = 0
-    if WINDOW:
-        start = tl.maximum(0, m + offset - window + 1) // BN * BN
-        whole_start = tl.maximum(0, (m + BM + offset - window + BN - 1) // BN * BN)
-        whole_start = tl.minimum(tl.maximum(whole_start, start), tl.cdiv(stop, BN) * BN)
-        whole_stop = tl.maximum(whole_start, whole_stop)
+    start, whole_start, whole_stop, stop = key_bounds(m, offset, k_length, window, BM, BN, CAUSAL, WINDOW)
     top = tl.full([BM], float("-inf"), tl.float32)
     total = tl.zeros([BM], tl.float32)
     acc = tl.zeros([BM, DP], tl.float32)
@@ -137,7 +146,7 @@ def forward(
     lse = tl.where(blind, float("-inf"), (top + tl.math.log2(total)) * LN_2)
     tl.store(LSE + row * s_lb + h * s_lh + q_start + m_M, lse, mask=m_M < q_length)
     OUT += row * s_ob + q_start.to(tl.int64) * s_ot + h * s_oh
-    _store_rows(OUT, m_M, s_ot, d, q_length, acc / total[:, None], D)
+    store_rows(OUT, m_M, s_ot, d, q_length, acc / total[:, None], D)
 
 
 @triton.jit
@@ -196,7 +205,7 @@ def backward_keys(
 ):  # fmt: skip
     """Gradients of one tile of keys and values, summed over the query heads that share them."""
     kv = (tl.program_id(0) % kv_heads).to(tl.int64)
-    row, q_start, q_length, k_start, k_length, number = _document(DOCUMENTS, TILES, tl.program_id(0) // kv_heads)
+    row, q_start, q_length, k_start, k_length, number = document_of(DOCUMENTS, TILES, tl.program_id(0) // kv_heads)
     n = number * BN
     n_N = n + tl.arange(0, BN)
     d = tl.arange(0, DP)
@@ -225,8 +234,8 @@ def backward_keys(
                 k, v, q_head, go_head, gq_head, lse_head, delta_head, n_N, m, d, offset, q_length, k_length, window,
                 scale, scale_log2, s_qt, s_gt, s_gqt, gk, gv, D, DP, BM, CAUSAL, WINDOW, ATOMIC, PRECISION,
             )  # fmt: skip
-    _store_rows(GK + row * s_gkb + first * s_gkt + kv * s_gkh, n_N, s_gkt, d, k_length, gk * scale, D)
-    _store_rows(GV + row * s_gvb + first * s_gvt + kv * s_gvh, n_N, s_gvt, d, k_length, gv, D)
+    store_rows(GK + row * s_gkb + first * s_gkt + kv * s_gkh, n_N, s_gkt, d, k_length, gk * scale, D)
+    store_rows(GV + row * s_gvb + first * s_gvt + kv * s_gvh, n_N, s_gvt, d, k_length, gv, D)
 
 
 @triton.jit
@@ -243,7 +252,7 @@ def _query_block(
     dp = tl.dot(go, tl.trans(v), input_precision=PRECISION)
     ds = tl.math.exp2(s - lse[:, None]) * (dp - delta[:, None])
     if MASK:
-        ds = tl.where(_visible(m_M, n_N, offset, q_length, k_length, window, CAUSAL, WINDOW), ds, 0.0)
+        ds = tl.where(visible(m_M, n_N, offset, q_length, k_length, window, CAUSAL, WINDOW), ds, 0.0)
     return tl.dot(ds.to(k.dtype), k, gq, input_precision=PRECISION)
 
 
@@ -256,7 +265,7 @@ def backward_queries(
 ):  # fmt: skip
     """Gradient of one tile of queries of one head."""
     h = (tl.program_id(0) % heads).to(tl.int64)
-    row, q_start, q_length, k_start, k_length, number = _document(DOCUMENTS, TILES, tl.program_id(0) // heads)
+    row, q_start, q_length, k_start, k_length, number = document_of(DOCUMENTS, TILES, tl.program_id(0) // heads)
     m = number * BM
     m_M = m + tl.arange(0, BM)
     d = tl.arange(0, DP)
@@ -269,18 +278,7 @@ def backward_queries(
     K += row * s_kb + k_start.to(tl.int64) * s_kt + (h // GROUP) * s_kh
     V += row * s_vb + k_start.to(tl.int64) * s_vt + (h // GROUP) * s_vh
     offset = k_length - q_length
-    stop = k_length
-    whole_stop = k_length // BN * BN
-    if CAUSAL:
-        stop = tl.maximum(0, tl.minimum(k_length, m + BM + offset))
-        whole_stop = tl.maximum(0, tl.minimum(k_length, m + offset + 1)) // BN * BN
-    start = 0
-    whole_start = 0
-    if WINDOW:
-        start = tl.maximum(0, m + offset - window + 1) // BN * BN
-        whole_start = tl.maximum(0, (m + BM + offset - window + BN - 1) // BN * BN)
-        whole_start = tl.minimum(tl.maximum(whole_start, start), tl.cdiv(stop, BN) * BN)
-        whole_stop = tl.maximum(whole_start, whole_stop)
+    start, whole_start, whole_stop, stop = key_bounds(m, offset, k_length, window, BM, BN, CAUSAL, WINDOW)
     gq = tl.zeros([BM, DP], tl.float32)
     if WINDOW:
         for n in range(start, whole_start, BN):
@@ -298,4 +296,4 @@ def backward_queries(
             q, go, K, V, lse, delta, m_M, n, d, offset, q_length, k_length, window, scale_log2, s_kt, s_vt, gq,
             D, DP, BN, CAUSAL, WINDOW, True, PRECISION,
         )  # fmt: skip
-    _store_rows(GQ + row * s_gqb + token * s_gqt + h * s_gqh, m_M, s_gqt, d, q_length, gq * scale, D)
+    store_rows(GQ + row * s_gqb + token * s_gqt + h * s_gqh, m_M, s_gqt, d, q_length, gq * scale, D)
