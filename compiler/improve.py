@@ -69,7 +69,8 @@ def planned_step_s(plan: Plan, stage: PhaseStage, hardware: HardwareFile) -> flo
     """Seconds of the phase's step on that hardware, between the plan's nodes as they are joined."""
     figures = hardware.of_rank(plan.hardware.gpus_per_node)
     links = structs.replace(figures.links, network=plan.hardware.figures.links.network)
-    return step_time(Case.of(stage), parts_of(stage), structs.replace(figures, links=links)).time_s
+    case = Case.of(stage, on_cpu=figures.device == "cpu")
+    return step_time(case, parts_of(stage), structs.replace(figures, links=links)).time_s
 
 
 def improve(plan: Plan, phases: Sequence[MeasuredPhase], hardware: HardwareFile) -> Improved:

@@ -82,6 +82,7 @@ class Case:
     fused_loss: Number = False  # the head and its loss make the logits of a piece of the tokens at a time
     document_length: float | None = None  # mean length of a packed document that attention stays inside; None: whole
     framework: str = "trainwright"  # a file of `cost/frameworks/`
+    on_cpu: bool = False
     gpus_per_node: int = 8
 
     @property
@@ -103,7 +104,7 @@ class Case:
         return where(self.zero >= 1, self.zero_group * self.context, 1)
 
     @classmethod
-    def of(cls, stage: PhaseStage) -> "Case":
+    def of(cls, stage: PhaseStage, *, on_cpu: bool = False) -> "Case":
         """The step of a planned phase."""
         layout = stage.layout
         return cls(
@@ -131,6 +132,7 @@ class Case:
             offload_activations=1.0 * ("activations" in layout.offload),
             fused_loss=stage.loss == "fused",
             gpus_per_node=stage.placement.ranks_per_node,
+            on_cpu=on_cpu,
         )
 
 

@@ -12,6 +12,8 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta, Struct
 
+from trainwright.compiler.cost.case import Case
+
 _FOLDER = Path(__file__).parent / "frameworks"
 
 
@@ -49,7 +51,10 @@ class MemoryProfile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     head_input: Annotated[float, Meta(description="Copies of h: input and output of the last norm.")] = 2
     logits: Annotated[float, Meta(description="Copies of V at the moment of the loss.")] = 1
     wide_logits: Annotated[float, Meta(description="fp32 copies of V then, the logits of an fp32 run too.")]
-    loss_piece_bytes: Annotated[float, Meta(description="One piece of a loss computed in pieces, at least 8.")] = 0
+    loss_piece_bytes: Annotated[
+        float, Meta(description="fp32 logits of a piece of a loss made in pieces, at most.")
+    ] = 0
+    loss_pieces: Annotated[float, Meta(description="Of all logits, at least so many.")] = 8
     fused_piece_bytes: Annotated[float, Meta(description="fp32 logits of a piece of the fused loss, at least.")] = 0
     # Alive for a moment.
     weight_gradient: Annotated[float, Meta(description="Copies of a layer's weight: gradient before it is added.")] = 1
@@ -115,6 +120,7 @@ class Framework(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     description: str
     memory: MemoryProfile
+    memory_on_cpu: MemoryProfile
     time: TimeProfile = TimeProfile()
 
 
@@ -125,6 +131,16 @@ def known_frameworks() -> list[str]:
 
 @lru_cache
 def load_framework(name: str) -> Framework:
-    """The profile of that name. Raises FileNotFoundError if there is none, msgspec.ValidationError if it is not one."""
-    text = (_FOLDER / f"{name}.toml").read_text(encoding="utf-8")
-    return msgspec.convert(tomllib.loads(text), Framework)
+    """The profile of that name, in which `memory_on_cpu` has only the figures that are others there than in `memory`.
+
+    Raises FileNotFoundError if there is none, msgspec.ValidationError if it is not one.
+    """
+    tables = tomllib.loads((_FOLDER / f"{name}.toml").read_text(encoding="utf-8"))
+    tables["memory_on_cpu"] = tables["memory"] | tables.get("memory_on_cpu", {})
+    return msgspec.convert(tables, Framework)
+
+
+def memory_profile(case: Case) -> MemoryProfile:
+    """How the case's framework spends memory where the case runs."""
+    framework = load_framework(case.framework)
+    return framework.memory_on_cpu if case.on_cpu else framework.memory

@@ -23,7 +23,7 @@ figures of nvidia-smi or of reserved memory (`bench/accuracy.py`); against our o
 from dataclasses import dataclass
 
 from trainwright.compiler.cost.case import Case, Part, even_part
-from trainwright.compiler.cost.framework import MemoryProfile, load_framework
+from trainwright.compiler.cost.framework import MemoryProfile, memory_profile
 from trainwright.compiler.cost.numeric import Number, ceil_divide, maximum, minimum, where
 from trainwright.compiler.cost.parameters import (
     embedding_parameters,
@@ -101,7 +101,7 @@ class _Moment:
 
 def rank_memory(case: Case, part: Part) -> Memory:
     """The memory of the ranks that hold `part`; they are alike up to the padding of shards."""
-    profile = load_framework(case.framework).memory
+    profile = memory_profile(case)
     parameters, gradients, optimizer = _states(case, part, profile)
     kept = _kept(case, part, profile)
     moments = _moments(case, part, profile)
@@ -127,7 +127,7 @@ def peak_bytes(case: Case) -> Number:
 
     No rank between the two ends holds more than the first: it has fewer micro-batches in flight and no table.
     """
-    profile = load_framework(case.framework).memory
+    profile = memory_profile(case)
     everywhere = _communication(case, profile) + _framework(case, profile) + profile.workspace_bytes
     totals = []
     for part in (even_part(case, 0), even_part(case, case.pipeline - 1)):
@@ -149,8 +149,8 @@ def _moments(case: Case, part: Part, profile: MemoryProfile) -> tuple[_Moment, .
     )
 
 
-def estimate_rank_memory(case: Case, part: Part, *, on_cpu: bool = False) -> RankMemory:
-    """The memory of a rank as the plan carries it, in whole bytes. A CPU has neither a device context nor NCCL."""
+def estimate_rank_memory(case: Case, part: Part) -> RankMemory:
+    """The memory of a rank as the plan carries it, in whole bytes."""
     memory = rank_memory(case, part)
     activations = {kind: int(size) for kind, size in memory.activations.items() if size > 0}
     parts = {
@@ -161,7 +161,7 @@ def estimate_rank_memory(case: Case, part: Part, *, on_cpu: bool = False) -> Ran
         "logits_bytes": int(memory.logits),
         "communication_bytes": int(memory.communication),
         "temporaries_bytes": int(memory.temporaries),
-        "framework_bytes": 0 if on_cpu else int(memory.framework),
+        "framework_bytes": int(memory.framework),
     }
     return RankMemory(
         pipeline_rank=int(part.pipeline_rank),
@@ -324,7 +324,7 @@ def _logits(case: Case, part: Part, profile: MemoryProfile) -> Number:
     per_logit = profile.logits * element + 4 * (wide - (wide > 0) * (element == 4))
     waiting = (4 * minimum(1, wide) or element) * (_losses(case) - 1)
     logits = case.local_tokens * case.model.vocab_size / case.tensor * part.head
-    held = (per_logit + waiting) * logits + minimum(profile.loss_piece_bytes, 4 * logits / 8)
+    held = (per_logit + waiting) * logits + minimum(profile.loss_piece_bytes, 4 * logits / profile.loss_pieces)
     piece, run = _loss_piece(case, profile)
     return where(case.fused_loss, (piece + run + _gathered_for_loss(case)) * part.head, held)
 

@@ -15,7 +15,7 @@ micro-batch on this rank, t tensor ranks, t1 = t with sequence parallelism, else
 from dataclasses import dataclass, fields
 
 from trainwright.compiler.cost.case import Case
-from trainwright.compiler.cost.framework import TimeProfile, load_framework
+from trainwright.compiler.cost.framework import TimeProfile, memory_profile
 from trainwright.compiler.cost.memory import loss_piece_tokens
 from trainwright.compiler.cost.numeric import Number, ceil_divide, interpolate, maximum, minimum, where
 from trainwright.compiler.cost.parameters import layer_parameters
@@ -220,7 +220,7 @@ class Operators:
         loss = self.tokens * vocabulary * profile.head_bytes
         norm = self.bytes * self.tokens * model.hidden_size * self.unfused / self.norm_shards
         product = self._plain(vocabulary)
-        pieces = ceil_divide(self.tokens, loss_piece_tokens(case, load_framework(case.framework).memory))
+        pieces = ceil_divide(self.tokens, loss_piece_tokens(case, memory_profile(case)))
         times = where(case.fused_loss, pieces, 1)
         accumulated = times * model.hidden_size * vocabulary * profile.accumulate_bytes
         again = where(case.fused_loss, product, 0.0)

@@ -113,7 +113,7 @@ def quick_step_time(case: Case, hardware: HardwareFile, profile: TimeProfile | N
 
 def phase_step_time(stage: PhaseStage, hardware: Hardware) -> StepTime:
     """The step of a planned phase on the plan's hardware. Raises ValueError if no peak is known of it."""
-    return step_time(Case.of(stage), parts_of(stage), hardware.figures)
+    return step_time(Case.of(stage, on_cpu=hardware.device == "cpu"), parts_of(stage), hardware.figures)
 
 
 # --- pipeline --------------------------------------------------------------------------------------------------------

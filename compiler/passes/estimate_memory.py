@@ -12,8 +12,8 @@ def estimate_memory(draft: Draft) -> None:
 
 
 def _memory(stage: PhaseStage, device: str) -> tuple[RankMemory, ...]:
-    case = Case.of(stage)
-    return tuple(estimate_rank_memory(case, part, on_cpu=device == "cpu") for part in parts_of(stage))
+    case = Case.of(stage, on_cpu=device == "cpu")
+    return tuple(estimate_rank_memory(case, part) for part in parts_of(stage))
 
 
 ESTIMATE_MEMORY = Pass(estimate_memory, needs=("graph", "hardware"), gives=("memory",))

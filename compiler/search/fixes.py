@@ -62,7 +62,7 @@ def fixes(question: Question, device: HardwareFile) -> tuple[Fix, ...]:
 def any_fits(question: Question, device: HardwareFile) -> bool:
     """Whether some layout that the runtime can execute fits, whatever was written."""
     groups = legal_layouts(_freed(question, everything=False)).groups
-    return any((peaks_of(question, group) <= _limit(device)).any() for group in groups)
+    return any((peaks_of(question, group, device) <= _limit(device)).any() for group in groups)
 
 
 def step_s(question: Question, layout: Layout, device: HardwareFile) -> float | None:
@@ -99,7 +99,7 @@ def _fitting(question: Question, device: HardwareFile, group: Group, counts: ran
     changed = _changed(question, group)
     count = np.sum(list(changed.values()), axis=0)
     rows = np.flatnonzero((count >= counts.start) & (count < counts.stop) & _reachable(question, group))
-    peaks = peaks_of(question, group.take(rows))
+    peaks = peaks_of(question, group.take(rows), device)
     fit = peaks <= _limit(device)
     rows, peaks = rows[fit], peaks[fit]
     timed = device.peak(question.precision) is not None

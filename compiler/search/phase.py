@@ -96,7 +96,7 @@ def _price(question: Question, space: Space, device: HardwareFile, limit: float)
     start = 0
     for group in space.groups:
         here = slice(start, start + len(group))
-        priced.peak[here] = peaks_of(question, group)
+        priced.peak[here] = peaks_of(question, group, device)
         near = np.flatnonzero(priced.peak[here] <= _TIMED * limit)
         priced.time[start + near] = times_of(question, group.take(near), device)
         start += len(group)

@@ -24,25 +24,25 @@ if TYPE_CHECKING:
 _BLOCK = 8192
 
 
-def peaks_of(question: Question, group: Group) -> "Figures":
+def peaks_of(question: Question, group: Group, device: HardwareFile) -> "Figures":
     """Bytes on the fullest rank under each layout."""
-    return _by_block(question, group, peak_bytes)
+    return _by_block(question, group, device, peak_bytes)
 
 
 def times_of(question: Question, group: Group, device: HardwareFile) -> "Figures":
     """Seconds of a step under each layout, by the closed form."""
-    return _by_block(question, group, lambda case: quick_step_time(case, device))
+    return _by_block(question, group, device, lambda case: quick_step_time(case, device))
 
 
 def exactly(question: Question, layout: Layout, device: HardwareFile) -> Candidate:
     """The layout with the memory of its fullest rank, and with its step as it is simulated for the plan."""
-    case = _case(question, {key: getattr(layout, key) for key in (*AUTO_KEYS, "micro_batches")})
+    case = _case(question, device, {key: getattr(layout, key) for key in (*AUTO_KEYS, "micro_batches")})
     parts = tuple(even_part(case, rank) for rank in range(layout.pipeline))
     ends = [estimate_rank_memory(case, part) for part in (parts[0], parts[-1])]
     return Candidate(layout, max(ends, key=lambda rank: rank.total_bytes), step_time(case, parts, device))
 
 
-def _case(question: Question, values: dict[str, Any]) -> Case:
+def _case(question: Question, device: HardwareFile, values: dict[str, Any]) -> Case:
     """One layout, or columns of many, as the cost formulas take it; what is never searched for is as written."""
     topology = question.topology
     tokens = question.sequence_length * values["micro_batch"] / values["context"]
@@ -59,11 +59,12 @@ def _case(question: Question, values: dict[str, Any]) -> Case:
         offload_optimizer=1.0 * ("optimizer" in topology.offload),
         offload_activations=1.0 * ("activations" in topology.offload),
         fused_loss=fuses_loss(question.loss, tokens, question.model.vocab_size / values["tensor"]),
+        on_cpu=device.device == "cpu",
         **values,
     )
 
 
-def _by_block(question: Question, group: Group, formula: Callable[[Case], Any]) -> "Figures":
+def _by_block(question: Question, group: Group, device: HardwareFile, formula: Callable[[Case], Any]) -> "Figures":
     import numpy as np
 
     words = {
@@ -75,5 +76,6 @@ def _by_block(question: Question, group: Group, formula: Callable[[Case], Any]) 
     found = np.empty(len(group))
     for start in range(0, len(group), _BLOCK):
         block = slice(start, start + _BLOCK)
-        found[block] = formula(_case(question, words | {key: column[block] for key, column in group.columns.items()}))
+        columns = {key: column[block] for key, column in group.columns.items()}
+        found[block] = formula(_case(question, device, words | columns))
     return found

@@ -246,11 +246,21 @@ def test_the_plan_carries_whole_bytes_that_add_up() -> None:
 def test_a_cpu_has_no_device_context_that_could_be_the_largest_term() -> None:
     small = case(dataclasses.replace(MIDDLE, layers=1, hidden_size=64, heads=4, kv_heads=2, head_size=16, ffn_size=128))
     part = even_part(small, 0)
-    there, here = estimate_rank_memory(small, part), estimate_rank_memory(small, part, on_cpu=True)
+    there, here = (estimate_rank_memory(dataclasses.replace(small, on_cpu=on_cpu), part) for on_cpu in (False, True))
     assert there.framework_bytes > 0
     assert here.framework_bytes == 0
-    assert here.total_bytes == there.allocated_bytes
     assert getattr(here, f"{here.binds}_bytes") > 0
+
+
+@pytest.mark.parametrize("tokens", [256, 4096])
+def test_a_piece_of_the_loss_is_an_eighth_of_the_logits_and_on_a_cpu_what_its_cache_holds(tokens: int) -> None:
+    narrow = ModelShape(layers=1, hidden_size=8, heads=1, kv_heads=1, head_size=8, ffn_size=8, vocab_size=512)
+    asked = case(narrow, precision="fp32", sequence_length=tokens)
+    there, here = fullest(asked), fullest(dataclasses.replace(asked, on_cpu=True))
+    assert MOMENTS[there.moment] == MOMENTS[here.moment] == "the loss"
+    logits_bytes = 4 * tokens * 512
+    assert there.logits == logits_bytes + logits_bytes / 8
+    assert here.logits == logits_bytes + min(logits_bytes, 2 << 20)
 
 
 def layouts(count: int) -> dict[str, list[Any]]:
@@ -280,10 +290,10 @@ def layouts(count: int) -> dict[str, list[Any]]:
 
 
 @pytest.mark.parametrize("framework", known_frameworks())
-@pytest.mark.parametrize("recompute", ["none", "selective", "full"])
-def test_an_array_of_layouts_gives_what_each_gives_alone(recompute: Any, framework: str) -> None:
+@pytest.mark.parametrize(("recompute", "on_cpu"), [("none", False), ("selective", True), ("full", False)])
+def test_an_array_of_layouts_gives_what_each_gives_alone(recompute: Any, on_cpu: bool, framework: str) -> None:
     axes = layouts(200)
-    fixed = {"recompute": recompute, "framework": framework}
+    fixed = {"recompute": recompute, "framework": framework, "on_cpu": on_cpu}
     together = peak_bytes(case(MIDDLE, **fixed, **{key: np.array(values) for key, values in axes.items()}))
     alone = [
         peak_bytes(case(MIDDLE, **fixed, **dict(zip(axes, row, strict=True))))

@@ -44,7 +44,7 @@ def test_arrays_and_single_numbers_are_priced_alike() -> None:
     for group in legal_layouts(asked).groups[::5]:
         row = len(group) // 2
         one = Group.of(group.layout(row))
-        assert peaks_of(asked, group)[row] == pytest.approx(peaks_of(asked, one)[0])
+        assert peaks_of(asked, group, device)[row] == pytest.approx(peaks_of(asked, one, device)[0])
         assert times_of(asked, group, device)[row] == pytest.approx(times_of(asked, one, device)[0])
 
 

@@ -15,7 +15,7 @@ from trainwright.compiler.cost.against_trace import compare
 from trainwright.compiler.cost.case import Case, parts_of
 from trainwright.compiler.cost.memory import estimate_rank_memory
 from trainwright.runtime.trace.trace import TraceError, fullest_ranks, passes, trace
-from trainwright.spec.traced import TraceJob
+from trainwright.spec.traced import TracedRank, TraceJob
 
 LAYOUTS: list[dict[str, Any]] = [
     {"tensor": 2, "zero": 0, "data": 2, "micro_batch": 2},
@@ -35,9 +35,14 @@ def jobs(changes: dict[str, Any]) -> list[TraceJob]:
 
 def check(wanted: list[TraceJob]) -> None:
     for job, rank in zip(wanted, trace(wanted), strict=True):
-        planned = estimate_rank_memory(Case.of(job.stage), parts_of(job.stage)[rank.memory.pipeline_rank])
-        comparison = compare(planned, rank.memory)
-        assert comparison.agrees, (job.stage.layout, comparison)
+        check_one(job, rank)
+
+
+def check_one(job: TraceJob, rank: TracedRank) -> None:
+    case = Case.of(job.stage, on_cpu=job.device == "cpu")
+    planned = estimate_rank_memory(case, parts_of(job.stage)[rank.memory.pipeline_rank])
+    comparison = compare(planned, rank.memory)
+    assert comparison.agrees, (job.stage.layout, comparison)
 
 
 def test_planned_and_traced_memory_agree_on_a_pipeline() -> None:
@@ -66,7 +71,8 @@ def test_without_memory_the_same_is_allocated_as_with() -> None:
         stdout=subprocess.PIPE,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
     )
-    for real, rank in zip(json.loads(done.stdout), trace(wanted), strict=True):
+    for job, real, rank in zip(wanted, json.loads(done.stdout), trace(wanted), strict=True):
+        check_one(job, rank)
         assert rank.memory.allocated_bytes == sum(real.values())
         assert rank.memory.logits_bytes == real["logits"]
 
