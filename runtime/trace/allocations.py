@@ -111,6 +111,15 @@ class Allocations(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def leave(self) -> None:
         self._places.pop()
 
+    def correct(self, saved: str, tensor: Tensor) -> None:
+        """What was just made is of kind `saved` once a backward pass will need it, not of this place's."""
+        block = self._live[tensor.untyped_storage()._cdata]
+        is_saved = block.kind == block.if_saved
+        if not self._places[-1].recomputes:
+            block.if_saved = saved
+        if is_saved:
+            self._move(block, block.if_saved)
+
     def assign(self, kind: str, tensor: Tensor) -> None:
         """The storage of `tensor` is of `kind`, whatever it was."""
         storage = tensor.untyped_storage()

@@ -19,9 +19,10 @@ from torch import Tensor, nn
 from trainwright.runtime import host
 from trainwright.runtime.trace.allocations import Allocations
 from trainwright.runtime.trace.fake_world import flash_backward_scratch_bytes
-from trainwright.runtime.train.model import build_model
+from trainwright.runtime.train.language import LanguageLoss, MicroBatch, own_slices
+from trainwright.runtime.train.model import RmsNorm, build_model
 from trainwright.runtime.train.optimizer import build_optimizer, set_learning_rate, wrap
-from trainwright.runtime.train.step import MicroBatch, own_slices, train_step
+from trainwright.runtime.train.step import train_step
 from trainwright.spec.plan import PhaseStage
 
 # What the storages made by a module are once the backward pass will need them. Other modules: what their parent's are.
@@ -71,7 +72,7 @@ def trace_step(stage: PhaseStage, *, micro_batches: int, seed: int | None = None
             _observe_modules(allocations, chunk)
         with _observed_calls(allocations, optimizer):
             allocations.begin()
-            train_step(wrapped, optimizer, batches[:micro_batches], sources=len(stage.mixture))
+            train_step(wrapped, optimizer, LanguageLoss(sorted(stage.mixture)), batches[:micro_batches])
     return allocations
 
 
@@ -101,7 +102,12 @@ def _observe_modules(allocations: Allocations, chunk: GPTModel) -> None:
 
     def inside(module: nn.Module, **place: Any) -> None:
         module.register_forward_pre_hook(lambda *_: allocations.enter(**place))
-        module.register_forward_hook(lambda *_: allocations.leave(), always_call=True)
+        module.register_forward_hook(left, always_call=True)
+
+    def left(module: nn.Module, _: object, output: Any) -> None:
+        allocations.leave()
+        if isinstance(module, RmsNorm) and isinstance(output, tuple):  # with the sum that it normalised
+            allocations.correct("layer inputs", output[0])
 
     for name, module in chunk.named_modules():
         last = name.rpartition(".")[2]

@@ -128,8 +128,39 @@ class RmsNorm(nn.Module):
         self.weight = nn.Parameter(torch.empty(hidden_size, dtype=config.params_dtype))
         self.weight.sequence_parallel = config.sequence_parallel  # type: ignore[attr-defined]
 
-    def forward(self, x: Tensor) -> Tensor:
-        return fused.rms_norm(x, self.weight, self.eps)
+    def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor | tuple[Tensor, Tensor]:
+        """The normalised x; of x + residual the sum too, and first."""
+        if residual is None:
+            return fused.rms_norm(x, self.weight, self.eps)
+        return fused.add_rms_norm(x, residual, self.weight, self.eps)
+
+
+class Layer(TransformerLayer):  # type: ignore[misc]
+    """TransformerLayer that adds the attention's output to its input, and normalises the sum, in one operator.
+
+    Megatron's layer asks for the two apart: the second finds what the first has left. The MLP's output is not added so:
+    the norm behind it is the next layer's, which recomputation and pipeline stages hand the sum alone.
+    """
+
+    def __init__(self, *parts: Any, **options: Any) -> None:
+        super().__init__(*parts, **options)
+        self._normal: Tensor | None = None
+        if not self.recompute_pre_mlp_layernorm:  # which starts from the sum
+            self.self_attn_bda = lambda training, fusion: self._add
+
+    def _add(self, output_and_bias: tuple[Tensor, Tensor | None], residual: Tensor, dropout: float) -> Tensor:
+        output, bias = output_and_bias
+        total: Tensor
+        total, self._normal = self.pre_mlp_layernorm(output if bias is None else output + bias, residual)
+        return total
+
+    def _forward_pre_mlp_layernorm(self, hidden_states: Tensor) -> Tensor:
+        if self.recompute_pre_mlp_layernorm:
+            again: Tensor = super()._forward_pre_mlp_layernorm(hidden_states)
+            return again
+        normal, self._normal = self._normal, None
+        assert normal is not None, "the attention's output has not been added yet"
+        return normal
 
 
 class SwiGlu(MegatronModule):  # type: ignore[misc]
@@ -236,7 +267,7 @@ def _block(
 ) -> TransformerBlockSubmodules:
     """The layers of this rank's chunk `stage`."""
     layer = ModuleSpec(
-        module=TransformerLayer,
+        module=Layer,
         submodules=TransformerLayerSubmodules(
             input_layernorm=RmsNorm,
             self_attention=ModuleSpec(

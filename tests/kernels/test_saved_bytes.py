@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
-from trainwright.kernels.rms_norm import rms_norm
+from trainwright.kernels.rms_norm import add_rms_norm, rms_norm
 from trainwright.kernels.rope import rotate, tables
 from trainwright.kernels.sdpa import sdpa_attention
 from trainwright.kernels.swiglu import swiglu
@@ -37,6 +37,11 @@ def values(*shape: int) -> Tensor:
 def test_a_norm_keeps_its_input_and_one_number_a_token() -> None:
     x, weight = values(TOKENS, WIDTH), values(WIDTH)
     assert saved_bytes(lambda: rms_norm(x, weight, 1e-5)) == TOKENS * (2 * WIDTH + 4) + 2 * WIDTH
+
+
+def test_a_norm_of_a_sum_keeps_the_sum() -> None:
+    x, residual, weight = values(TOKENS, WIDTH), values(TOKENS, WIDTH), values(WIDTH)
+    assert saved_bytes(lambda: add_rms_norm(x, residual, weight, 1e-5)[1]) == TOKENS * (2 * WIDTH + 4) + 2 * WIDTH
 
 
 def test_an_activation_keeps_gate_and_up() -> None:

@@ -51,6 +51,26 @@ def test_what_the_backward_pass_needs_is_known_from_what_is_not() -> None:
     assert loss.item() == 4096
 
 
+def test_what_is_saved_in_a_place_may_be_of_another_kind() -> None:
+    """Known before or after it is saved; but what is made again is that alone."""
+    with Allocations({}) as allocations:
+        weight = torch.ones(1024, requires_grad=True)
+        allocations.assign("parameters", weight)
+        kept = []
+        for recomputes in (False, True):
+            allocations.enter(made="temporaries", saved="norms", recomputes=recomputes)
+            total, other, later = weight + 1, weight + 2, weight + 3
+            kept.append((total * other, later))
+            allocations.correct("layer inputs", total)
+            allocations.correct("layer inputs", later)
+            kept.append((later * later, later))
+            allocations.leave()
+    assert allocations.peak.kinds["layer inputs"] == 8 * KIB
+    assert allocations.peak.kinds["norms"] == 4 * KIB
+    assert allocations.peak.kinds["recomputed layer"] == 12 * KIB
+    assert len(kept) == 4
+
+
 def test_what_an_operator_allocates_for_itself_is_part_of_the_peak_alone() -> None:
     scratch = {torch.ops.aten.mul.Tensor: lambda x, y: x.nbytes}
     with Allocations(scratch) as allocations:

@@ -2,12 +2,14 @@
 
 import math
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import torch
+from megatron.core.transformer.transformer_layer import TransformerLayer
 from msgspec import structs
 
-from trainwright.runtime.train import parallel
+from trainwright.runtime.train import model, parallel
 from trainwright.runtime.train.initial import named_parameters
 from trainwright.runtime.train.metrics import model_flops_per_token
 from trainwright.runtime.train.model import build_model
@@ -23,11 +25,11 @@ LAYOUT = Layout(
 )  # fmt: skip
 
 
-def build(model: ModelPlan = MODEL, **changes: Any) -> Any:
+def build(model: ModelPlan = MODEL, layout: Layout = LAYOUT, **changes: Any) -> Any:
     options: dict[str, Any] = {
         "sequence_length": 16, "rope_base": 10_000.0, "precision": "fp32", "attention": "auto", "seed": 7,
     }  # fmt: skip
-    (chunk,) = build_model(model, LAYOUT, **options | changes)
+    (chunk,) = build_model(model, layout, **options | changes)
     return chunk
 
 
@@ -92,6 +94,33 @@ def test_a_documents_loss_does_not_depend_on_its_neighbours(attention: str) -> N
     assert torch.equal(before[:, 9:], after[:, 9:])
     assert not torch.equal(before[:, :8], after[:, :8])
     torch.testing.assert_close(before[:, 9:], alone)  # RoPE needs no reset: only distances count
+
+
+@pytest.mark.usefixtures("alone")
+@pytest.mark.parametrize(
+    ("recompute", "modules", "calls"),
+    [("none", (), 2), ("full", (), 4), ("selective", ("core_attention", "mlp"), 2), ("selective", ("norm",), 0)],
+)
+def test_a_layer_adds_and_normalises_in_one_operator(
+    recompute: Any, modules: Any, calls: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each layer in each of its forward passes; but not where the norm alone is made again. The bits are Megatron's."""
+    layout = structs.replace(LAYOUT, recompute=recompute, recompute_modules=modules)
+    tokens = torch.randint(0, 64, (2, 17), generator=torch.Generator().manual_seed(0))
+    fused = Mock(wraps=model.fused.add_rms_norm)
+    monkeypatch.setattr(model.fused, "add_rms_norm", fused)
+
+    def step() -> list[torch.Tensor]:
+        chunk = build(structs.replace(MODEL, attention_bias=True), layout=layout).train()
+        loss = chunk(tokens[:, :-1], None, None, labels=tokens[:, 1:])
+        loss.sum().backward()
+        return [loss.detach(), *(parameter.grad for parameter in chunk.parameters())]
+
+    ours = step()
+    assert fused.call_count == calls
+    monkeypatch.setattr(model, "Layer", TransformerLayer)
+    assert all(torch.equal(mine, theirs) for mine, theirs in zip(ours, step(), strict=True))
+    assert fused.call_count == calls
 
 
 def test_what_is_not_built_is_refused_in_a_sentence() -> None:
