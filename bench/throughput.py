@@ -127,7 +127,7 @@ def build(phase: PhaseStage) -> list[Side]:
 
 def our_side(name: str, phase: PhaseStage, drawn: Batch) -> Side:
     """The runtime's own step: model, gradient buffers, optimizer and schedule as a phase uses them."""
-    from trainwright.runtime.train import optimizer, step
+    from trainwright.runtime.train import language, optimizer, step
     from trainwright.runtime.train.model import build_model
 
     (model,) = chunks = build_model(
@@ -147,8 +147,8 @@ def our_side(name: str, phase: PhaseStage, drawn: Batch) -> Side:
     model.compute_language_model_loss = scoped("loss", model.compute_language_model_loss)
 
     def one() -> float:
-        batches = [step.micro_batch(part(drawn, at, at + size)) for at in range(0, phase.sequences_per_step, size)]
-        (loss, counted, _), _ = step.train_step(wrapped, adam, batches, sources=1)
+        batches = [language.micro_batch(part(drawn, at, at + size)) for at in range(0, phase.sequences_per_step, size)]
+        (loss, counted, _), _ = step.train_step(wrapped, adam, language.LanguageLoss(["drawn"]), batches)
         return float(loss / counted)
 
     return Side(name, one, model, our_group)

@@ -1,12 +1,10 @@
-"""The training loop of a phase: step after step, with checkpoints, metrics and a way out.
-
-K: sources of the mixture, in the order of their names.
-"""
+"""The training loop of a stage: step after step, with checkpoints, metrics and a way out."""
 
 import math
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from megatron.core import parallel_state
@@ -24,27 +22,34 @@ from trainwright.runtime.train.learning_rate import learning_rate
 from trainwright.runtime.train.memory import measure
 from trainwright.runtime.train.metrics import model_flops_per_token, peak_memory_gb
 from trainwright.runtime.train.model import build_model
+from trainwright.runtime.train.objective import Objective
 from trainwright.runtime.train.observe import observed
 from trainwright.runtime.train.optimizer import build_optimizer, set_learning_rate, wrap
 from trainwright.runtime.train.planned import Planned
 from trainwright.runtime.train.report import Report
-from trainwright.runtime.train.step import Batches, over_all_ranks, own_micro_batches, train_step
+from trainwright.runtime.train.step import over_all_ranks, train_step
 from trainwright.runtime.train.summary import PhaseError, PhaseSummary
 from trainwright.spec.artefact import CHECKPOINTS, stage_link
-from trainwright.spec.plan import Estimate, PhaseStage
+from trainwright.spec.plan import Estimate, TrainingStage
 
 
 def run(
-    stage: PhaseStage,
-    batches: Batches,
+    stage: TrainingStage,
+    objective: Objective,
     *,
     estimate: Estimate | None,
     start: Path | None,
     out: Path,
     run_folder: Path,
     should_stop: Callable[[], bool],
+    weights_only: bool = False,
+    finish: Callable[[list[GPTModel]], dict[str, Any]] | None = None,
 ) -> PhaseSummary:
-    """See `trainwright.runtime.train.phase.train`; Megatron-core's parallel state is initialised."""
+    """See `trainwright.runtime.train.phase.train`; Megatron-core's parallel state is initialised.
+
+    With `weights_only` the optimizer does not go on from `start`. `finish` is given the trained chunks after the last
+    step; what it returns is in the summary.
+    """
     chunks = build_model(
         stage.model,
         stage.layout,
@@ -59,13 +64,12 @@ def run(
     wrapped = wrap(chunks, stage.layout)
     optimizer = build_optimizer(wrapped, stage.optimizer, stage.layout, stage.precision)
     saver = _Saver(stage, chunks, optimizer, out, run_folder)
-    state = saver.begin(start)
+    state = saver.begin(start, weights_only, sources=objective.consumed([0.0] * objective.figures))
     continued_from = state.step if state.step else None
     parameters = _parameters(chunks)
     flops_per_token = model_flops_per_token(stage.model, stage.sequence_length)
-    names = sorted(stage.mixture)
     planned = Planned(estimate)
-    loss, stop, seconds = None, False, 0.0
+    loss, stop, seconds, tokens_before = None, False, 0.0, state.consumed_tokens
     with Report(stage, out, distributed.get_rank(), state.step) as report:
         kernel = chunks[0].decoder.layers[0].self_attention.core_attention.choice
         used = [name for name in fused.OPERATORS if stage.loss == "fused" or name != "linear_cross_entropy"]
@@ -79,30 +83,30 @@ def run(
                 report.say(f"warning: {warning}")
         while state.step < stage.steps and not stop:
             began = time.perf_counter()
-            micro_batches = own_micro_batches(batches, state.step, stage.layout)
+            micro_batches = objective.micro_batches(state.step)
             waited = time.perf_counter() - began
             rate = learning_rate(stage.learning_rate, state.step)
             set_learning_rate(optimizer, rate)
             with observed(planned.measures_next) as seen:
-                sums_3K, gradient_norm = train_step(wrapped, optimizer, micro_batches, sources=len(names))
-            # One collective tells every rank the losses, whether any was asked to stop, whether rank 0 wants to save.
-            signals = torch.tensor([should_stop(), saver.is_time()], dtype=torch.float64, device=sums_3K.device)
-            totals = over_all_ranks(torch.cat((sums_3K.flatten(), signals))).tolist()
+                figures_F, gradient_norm = train_step(wrapped, optimizer, objective, micro_batches)
+            # One collective tells every rank the figures, whether any was asked to stop, whether rank 0 wants to save.
+            signals = torch.tensor([should_stop(), saver.is_time()], dtype=torch.float64, device=figures_F.device)
+            *figures, stops, times = over_all_ranks(torch.cat((figures_F, signals))).tolist()
             took = time.perf_counter() - began
             seconds += took
-            losses, counted, tokens = (totals[i * len(names) : (i + 1) * len(names)] for i in range(3))
-            stop, is_time = totals[-2] > 0, totals[-1] > 0
-            state = _advanced(state, dict(zip(names, map(int, tokens), strict=True)))
-            loss = sum(losses) / max(1.0, sum(counted))
+            stop, is_time = stops > 0, times > 0
+            tokens = objective.consumed(figures)
+            state = _advanced(state, tokens)
+            metrics = objective.metrics(figures)
+            loss = metrics["train/loss"]
             if not math.isfinite(loss):
                 raise PhaseError(
                     f"the loss is not finite at step {state.step}; the last checkpoint is of {saver.newest}"
                 )
             memory = measure(wrapped, optimizer, seen.growth_bytes) if planned.measures_next else None
-            tgs = stage.tokens_per_step / distributed.get_world_size() / took
+            tgs = sum(tokens.values()) / distributed.get_world_size() / took
             values = {
-                "train/loss": loss,
-                **_by_source(names, losses, counted),
+                **metrics,
                 "train/lr": rate,
                 "train/grad_norm": gradient_norm,
                 "train/consumed_tokens": state.consumed_tokens,
@@ -120,7 +124,7 @@ def run(
         interrupted = state.step < stage.steps
         if interrupted:
             report.say(f"asked to stop: saved step {state.step}")
-    done = state.step - (continued_from or 0)
+    trained_tokens = state.consumed_tokens - tokens_before
     return PhaseSummary(
         step=state.step,
         steps=stage.steps,
@@ -129,8 +133,9 @@ def run(
         loss=loss,
         consumed_tokens=state.consumed_tokens,
         parameters=parameters,
-        tokens_per_s=stage.tokens_per_step * done / seconds if done else None,
+        tokens_per_s=trained_tokens / seconds if trained_tokens else None,
         checkpoint=f"{CHECKPOINTS}/{saver.newest}" if saver.newest else None,
+        results=finish(chunks) if finish is not None and not interrupted else {},
     )
 
 
@@ -138,7 +143,7 @@ class _Saver:
     """Where a phase begins, and when and where it is saved."""
 
     def __init__(
-        self, stage: PhaseStage, chunks: list[GPTModel], optimizer: ChainedOptimizer, out: Path, run_folder: Path
+        self, stage: TrainingStage, chunks: list[GPTModel], optimizer: ChainedOptimizer, out: Path, run_folder: Path
     ) -> None:
         self._stage, self._chunks, self._optimizer = stage, chunks, optimizer
         self._folder = out / CHECKPOINTS
@@ -147,8 +152,11 @@ class _Saver:
         self._saved_at = time.monotonic()
         self.newest: str | None = None  # name of the newest checkpoint
 
-    def begin(self, start: Path | None) -> TrainState:
-        """The model and the optimizer stand where training goes on; says where that is."""
+    def begin(self, start: Path | None, weights_only: bool, sources: dict[str, int]) -> TrainState:
+        """The model and the optimizer stand where training goes on; says where that is.
+
+        `sources`: none of their tokens is consumed yet.
+        """
         own = checkpoint.latest(self._folder)
         if own is not None:
             self.newest = own.name
@@ -158,13 +166,17 @@ class _Saver:
             step=0,
             optimizer_steps=0,
             consumed_tokens=0,
-            consumed_tokens_by_source=dict.fromkeys(sorted(self._stage.mixture), 0),
+            consumed_tokens_by_source=sources,
         )
         if start is None:
             return fresh
         before = checkpoint.latest(start / CHECKPOINTS)
         if before is None:
-            raise PhaseError(f"phase `{self._stage.start_from}` left no complete checkpoint in {start / CHECKPOINTS}")
+            raise PhaseError(f"stage `{self._stage.start_from}` left no complete checkpoint in {start / CHECKPOINTS}")
+        if weights_only:
+            checkpoint.load_weights(self._chunks, before)
+            self._optimizer.reload_model_params()  # its masters are those weights
+            return fresh
         loaded = checkpoint.load(before, self._chunks, self._optimizer)
         return structs.replace(fresh, optimizer_steps=loaded.optimizer_steps)
 
@@ -199,12 +211,6 @@ def _companions(run_folder: Path) -> dict[str, Path]:
         "tokenizer/special_tokens.json": tokenizer / "special_tokens.json",
     }
     return {name: path for name, path in files.items() if path.exists()}
-
-
-def _by_source(names: list[str], losses: list[float], counted: list[float]) -> dict[str, float]:
-    """The mean loss of each source that the step drew from."""
-    sums = zip(names, losses, counted, strict=True)
-    return {f"train_loss_by_source/{name}": loss / count for name, loss, count in sums if count}
 
 
 def _advanced(state: TrainState, tokens: dict[str, int]) -> TrainState:

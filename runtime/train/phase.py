@@ -33,12 +33,14 @@ def train(
     host.install()
     from trainwright.runtime.data.batches import Batches
     from trainwright.runtime.train import parallel
+    from trainwright.runtime.train.language import LanguageObjective
     from trainwright.runtime.train.loop import run
 
     parallel.initialize(stage.layout, seed=stage.seed)
     batches = Batches(stage, data)
+    objective = LanguageObjective(batches, batches.names, stage.layout)
     summary = run(
-        stage, batches, estimate=estimate, start=start, out=out, run_folder=run_folder, should_stop=should_stop
+        stage, objective, estimate=estimate, start=start, out=out, run_folder=run_folder, should_stop=should_stop
     )
     # Only now: after an error the others may be waiting in a collective, and the process had better end.
     parallel.finalize()

@@ -1,4 +1,4 @@
-"""What a rank tells of its phase while it trains: its log, and on rank 0 metrics, lines and a progress bar."""
+"""What a rank tells of its stage while it trains: its log, and on rank 0 metrics, lines and a progress bar."""
 
 import sys
 from collections.abc import Mapping
@@ -9,13 +9,13 @@ from typing import Any
 from tqdm import tqdm
 
 from trainwright.runtime.train.metrics import MetricsLog
-from trainwright.spec.plan import PhaseStage
+from trainwright.spec.plan import TrainingStage
 
 
 class Report:
-    """Opened after the phase knows which step it goes on from; closed by `with`."""
+    """Opened after the stage knows which step it goes on from; closed by `with`."""
 
-    def __init__(self, stage: PhaseStage, out: Path, rank: int, after_step: int) -> None:
+    def __init__(self, stage: TrainingStage, out: Path, rank: int, after_step: int) -> None:
         self._stage = stage
         logs = out / "logs"
         logs.mkdir(parents=True, exist_ok=True)
@@ -58,7 +58,7 @@ class Report:
 
 
 def _line(step: int, steps: int, values: Mapping[str, float], seconds_left: float) -> str:
-    """InternEvo's keys, and how long the phase will still take."""
+    """InternEvo's keys, and how long the stage will still take."""
     hours, rest = divmod(int(seconds_left), 3600)
     return (
         f"step={step}/{steps} loss={values['train/loss']:.4f} tgs={values['perf/tgs']:.1f} "

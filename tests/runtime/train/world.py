@@ -21,6 +21,7 @@ import torch  # noqa: E402
 from msgspec import structs  # noqa: E402
 
 from trainwright.runtime.train import loop, parallel, step  # noqa: E402
+from trainwright.runtime.train.language import LanguageObjective  # noqa: E402
 from trainwright.runtime.train.model import build_model  # noqa: E402
 from trainwright.runtime.train.optimizer import build_optimizer, set_learning_rate, wrap  # noqa: E402
 from trainwright.spec.plan import (  # noqa: E402
@@ -134,6 +135,10 @@ class ToyBatches:
         return SimpleNamespace(tokens_BS1=np.stack(tokens).astype(np.int64), sources_B=sources, starts=starts)
 
 
+def objective(stage: PhaseStage) -> LanguageObjective:
+    return LanguageObjective(ToyBatches(), sorted(stage.mixture), stage.layout)
+
+
 def losses(stage: PhaseStage) -> list[list[float]]:
     """[loss, gradient norm] of every step, without the loop's surroundings."""
     chunks = build_model(
@@ -143,12 +148,12 @@ def losses(stage: PhaseStage) -> list[list[float]]:
     wrapped = wrap(chunks, stage.layout)
     optimizer = build_optimizer(wrapped, stage.optimizer, stage.layout, stage.precision)
     set_learning_rate(optimizer, 3e-3)
+    toy = objective(stage)
     result = []
     for number in range(stage.steps):
-        batches = step.own_micro_batches(ToyBatches(), number, stage.layout)
-        sums_3K, norm = step.train_step(wrapped, optimizer, batches, sources=2)
-        loss_3 = step.over_all_ranks(sums_3K).sum(1)
-        result.append([(loss_3[0] / loss_3[1]).item(), norm])
+        figures_F, norm = step.train_step(wrapped, optimizer, toy, toy.micro_batches(number))
+        figures = step.over_all_ranks(figures_F).tolist()
+        result.append([toy.metrics(figures)["train/loss"], norm])
     return result
 
 
@@ -176,7 +181,7 @@ def main() -> None:
             out = Path(job["out"][number])
             start = Path(job["start"]) if job.get("start") else None
             summary = loop.run(
-                stage, ToyBatches(), estimate=estimate(stage, job), start=start, out=out, run_folder=out,
+                stage, objective(stage), estimate=estimate(stage, job), start=start, out=out, run_folder=out,
                 should_stop=should_stop,
             )  # fmt: skip
             results.append(summary.to_dict())

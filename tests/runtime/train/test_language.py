@@ -8,7 +8,7 @@ import pytest
 import torch
 from megatron.core import parallel_state
 
-from trainwright.runtime.train.step import micro_batch
+from trainwright.runtime.train.language import micro_batch
 
 
 def batch(*starts: list[int]) -> Any:
