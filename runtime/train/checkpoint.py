@@ -42,6 +42,7 @@ from trainwright.spec.artefact import LATEST_CHECKPOINT_FILE
 
 COMPLETE_FILE = "COMPLETE"
 STATE_FILE = "train_state.json"
+HEAD_WEIGHT = "output_layer.weight"  # of the layer that makes logits or scores
 
 
 class TrainState(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
@@ -125,11 +126,18 @@ def load(checkpoint: Path, chunks: list[GPTModel], optimizer: ChainedOptimizer) 
     return state
 
 
-def load_weights(chunks: list[GPTModel], checkpoint: Path) -> TrainState:
-    """The chunks' weights are the checkpoint's; the optimizer's part of it is not read. A collective."""
+def load_weights(chunks: list[GPTModel], checkpoint: Path, *, head: bool = True) -> TrainState:
+    """The chunks' weights are the checkpoint's; the optimizer's part of it is not read. A collective.
+
+    Without `head` that layer stays as it is: a model that gives scores starts from one that gives logits, or anew.
+    """
+    weights = _weights(chunks, _metadata())
+    if not head:
+        for chunk in weights.values():
+            chunk.pop(HEAD_WEIGHT, None)
     with host.expected_warnings():
-        loaded = dist_checkpointing.load({"model": _weights(chunks, _metadata())}, str(checkpoint))
-    _put_weights(chunks, loaded["model"])
+        loaded = dist_checkpointing.load({"model": weights}, str(checkpoint))
+    _put_weights(chunks, loaded["model"], head=head)
     return read_state(checkpoint)
 
 
@@ -160,9 +168,9 @@ def _weights(chunks: list[GPTModel], metadata: dict[str, Any]) -> dict[str, dict
     }
 
 
-def _put_weights(chunks: list[GPTModel], weights: dict[str, dict[str, Any]]) -> None:
+def _put_weights(chunks: list[GPTModel], weights: dict[str, dict[str, Any]], *, head: bool = True) -> None:
     for index, chunk in enumerate(chunks):
-        chunk.load_state_dict(weights[str(index)])
+        chunk.load_state_dict(weights[str(index)], strict=head)
 
 
 class _InProcessSave(TorchDistSaveShardedStrategy):  # type: ignore[misc]

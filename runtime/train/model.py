@@ -35,7 +35,7 @@ from megatron.core.transformer.mlp import MLP, MLPSubmodules
 from megatron.core.transformer.module import MegatronModule
 from megatron.core.transformer.transformer_block import TransformerBlockSubmodules, get_num_layers_to_build
 from megatron.core.transformer.transformer_layer import TransformerLayer, TransformerLayerSubmodules
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 
 from trainwright.kernels import fused, rope
 from trainwright.kernels.attention import Wanted, choose
@@ -44,6 +44,7 @@ from trainwright.kernels.context_parallel.attention import Exchange, context_att
 from trainwright.kernels.context_parallel.local import local_attention
 from trainwright.kernels.cross_entropy import cross_entropy
 from trainwright.runtime import host
+from trainwright.runtime.train.checkpoint import HEAD_WEIGHT
 from trainwright.runtime.train.initial import initialise
 from trainwright.spec.plan import Layout, ModelPlan, Placement
 
@@ -59,10 +60,12 @@ def build_model(
     seed: int | None,
     loss: Literal["logits", "fused"] = "logits",
     placement: Placement | None = None,
+    head: Literal["language", "score"] = "language",
 ) -> list[GPTModel]:
     """This rank's part of the model, one chunk per virtual pipeline stage, initialised from `seed`.
 
-    `seed` None leaves the weights undefined, to be loaded. `placement` None spreads the layers evenly.
+    `seed` None leaves the weights undefined, to be loaded. `placement` None spreads the layers evenly. With the head
+    "score" the output is scores_BS, one fp32 number for each position that this rank holds, and no embedding is tied.
     `parallel.initialize` must have run. Parameters are of `precision`; the optimizer keeps the fp32 masters.
     """
     dtype = {"bf16": torch.bfloat16, "fp32": torch.float32}[precision]
@@ -77,10 +80,11 @@ def build_model(
             sequence_length,
             pre_process=parallel_state.is_pipeline_first_stage(ignore_virtual=False, vp_stage=stage),
             post_process=parallel_state.is_pipeline_last_stage(ignore_virtual=False, vp_stage=stage),
-            share_embeddings_and_output_weights=model.tie_embeddings,
+            share_embeddings_and_output_weights=model.tie_embeddings and head == "language",
             position_embedding_type="none",
             vp_stage=stage,
             loss=loss,
+            head=head,
         )
         _mark(chunk)
         chunks.append(chunk.to(host.device()))
@@ -90,14 +94,29 @@ def build_model(
 
 
 class Decoder(GPTModel):  # type: ignore[misc]
-    """GPTModel with our losses. `fused` makes no logits where it is given labels."""
+    """GPTModel with our losses. `fused` makes no logits where it is given labels. Or with scores in place of logits."""
 
-    def __init__(self, *parts: Any, loss: Literal["logits", "fused"], **options: Any) -> None:
+    def __init__(
+        self, *parts: Any, loss: Literal["logits", "fused"], head: Literal["language", "score"], **options: Any
+    ) -> None:
         super().__init__(*parts, **options)
         self.fuses_loss = loss == "fused"
+        self.gives_scores = head == "score"
+        if self.gives_scores and self.post_process:
+            self.output_layer = ScoreHead(self.config, self.pg_collection.tp)
+
+    def sharded_state_dict(self, *parts: Any, **options: Any) -> dict[str, Any]:
+        """As Megatron's, but a head of another shape is never taken for one's own."""
+        state: dict[str, Any] = super().sharded_state_dict(*parts, **options)
+        if self.gives_scores and self.post_process:
+            state[HEAD_WEIGHT].allow_shape_mismatch = False
+        return state
 
     def _postprocess(self, hidden_states: Tensor, *, labels: Tensor | None = None, **options: Any) -> Tensor:
-        """As Megatron's: loss_BS of labels, else logits; hidden states where the model goes on."""
+        """As Megatron's: loss_BS of labels, else logits; or scores_BS; hidden states where the model goes on."""
+        if self.gives_scores and self.post_process:
+            scores_BS: Tensor = self.output_layer(hidden_states)
+            return scores_BS
         if labels is None or not (self.post_process and self.fuses_loss):
             result: Tensor = super()._postprocess(hidden_states, labels=labels, **options)
             return result
@@ -117,6 +136,26 @@ class Decoder(GPTModel):  # type: ignore[misc]
         """loss_BS in fp32 from labels_BS and logits_SBV; the logits are overwritten."""
         loss_N = cross_entropy(logits.flatten(0, 1), labels.transpose(0, 1).flatten(), self.pg_collection.tp)
         return loss_N.view(logits.shape[:2]).transpose(0, 1)
+
+
+class ScoreHead(nn.Module):
+    """A linear map to one number for each position, without bias and in fp32; the same on all tensor ranks."""
+
+    def __init__(self, config: TransformerConfig, group: distributed.ProcessGroup) -> None:
+        super().__init__()
+        self.group = group if config.sequence_parallel else None
+        self.weight = nn.Parameter(torch.empty(1, config.hidden_size, dtype=config.params_dtype))
+        # A tensor rank sees its positions alone then: Megatron adds the gradients up.
+        self.weight.sequence_parallel = config.sequence_parallel  # type: ignore[attr-defined]
+
+    def forward(self, hidden_SBH: Tensor) -> Tensor:
+        scores_SB = nn.functional.linear(hidden_SBH.float(), self.weight.float()).squeeze(-1)
+        if self.group is not None:
+            # Every rank makes the same of all scores, so each takes its part of the gradient, not a sum.
+            scores_SB = gather_from_sequence_parallel_region(
+                scores_SB, tensor_parallel_output_grad=False, group=self.group
+            )
+        return scores_SB.transpose(0, 1)
 
 
 class RmsNorm(nn.Module):
