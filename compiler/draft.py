@@ -11,6 +11,7 @@ from trainwright.compiler.search.result import Search
 from trainwright.spec.diagnostics import Diagnostic, KeyPath, Label, Span
 from trainwright.spec.load import Loaded, Origins
 from trainwright.spec.plan import (
+    AnyStage,
     Assumption,
     Estimate,
     Hardware,
@@ -51,6 +52,27 @@ class SizedTopology(Topology, kw_only=True, frozen=True):
     recompute: Literal["none", "selective", "full"] = "none"
 
 
+AlignmentKind = Literal["sft", "reward", "ppo", "dpo"]
+
+
+@dataclass(frozen=True)
+class AlignmentCourse:
+    """What a stage of alignment does once what it takes over is resolved. Lengths and tokens as in the plan."""
+
+    kind: AlignmentKind
+    phase: int  # the phase at the root of its chain
+    start_from: str  # the stage that its weights, and PPO's reference, are of
+    topology: SizedTopology
+    data: int  # ranks
+    sequence_length: int  # of a row
+    longest: int  # of one conversation
+    sequences_per_step: int
+
+    @property
+    def tokens_per_step(self) -> int:
+        return self.sequences_per_step * self.sequence_length
+
+
 class Draft:
     """A plan in the making. Each attribute below the first group is set by the one pass that `gives` it."""
 
@@ -72,11 +94,14 @@ class Draft:
     topologies: tuple[SizedTopology, ...]  # one a phase, with what the search chose
     data_ranks: tuple[int, ...]  # one a phase
     layouts: tuple[Layout, ...]  # one a phase
+    alignment: dict[AlignmentKind, AlignmentCourse]  # the kinds that the spec has
     sources: dict[str, SourcePlan]  # those that some stage reads
     tokenizer_digest: str | None
+    aligned: tuple[AnyStage, ...]  # the stages of alignment, by rounds
     lowered: StageGraph
     placed: StageGraph
-    graph: StageGraph  # placed, with fingerprints
+    named: StageGraph  # placed, with kernels
+    graph: StageGraph  # named, with fingerprints
     memory: dict[str, tuple[RankMemory, ...]]  # phase -> one for each pipeline rank
     estimates: tuple[Estimate, ...]
     assumptions: tuple[Assumption, ...]

@@ -5,6 +5,8 @@ from pathlib import Path
 
 from trainwright.compiler.draft import SECTIONS, Check, Draft, Pass
 from trainwright.compiler.emit import build_plan
+from trainwright.compiler.passes.check_alignment import CHECK_ALIGNMENT
+from trainwright.compiler.passes.check_alignment_layouts import CHECK_ALIGNMENT_LAYOUTS
 from trainwright.compiler.passes.check_batches import CHECK_BATCHES
 from trainwright.compiler.passes.check_budget import CHECK_BUDGET
 from trainwright.compiler.passes.check_checkpoints import CHECK_CHECKPOINTS
@@ -31,9 +33,12 @@ from trainwright.compiler.passes.estimate_memory import ESTIMATE_MEMORY
 from trainwright.compiler.passes.estimate_time import ESTIMATE_TIME
 from trainwright.compiler.passes.fingerprint_stages import FINGERPRINT_STAGES
 from trainwright.compiler.passes.flatten_mixtures import FLATTEN_MIXTURES
+from trainwright.compiler.passes.lower_alignment import LOWER_ALIGNMENT
 from trainwright.compiler.passes.lower_to_stages import LOWER_TO_STAGES
 from trainwright.compiler.passes.merge_topologies import MERGE_TOPOLOGIES
+from trainwright.compiler.passes.name_kernels import NAME_KERNELS
 from trainwright.compiler.passes.place_stages import PLACE_STAGES
+from trainwright.compiler.passes.resolve_alignment import RESOLVE_ALIGNMENT
 from trainwright.compiler.passes.resolve_data_axis import RESOLVE_DATA_AXIS
 from trainwright.compiler.passes.resolve_hardware import RESOLVE_HARDWARE
 from trainwright.compiler.passes.resolve_layouts import RESOLVE_LAYOUTS
@@ -74,10 +79,15 @@ PASSES: tuple[Pass | Check, ...] = (
     CHECK_LAYOUT_OPTIONS,
     CHECK_BATCHES,
     RESOLVE_LAYOUTS,
+    CHECK_ALIGNMENT,
+    RESOLVE_ALIGNMENT,
+    CHECK_ALIGNMENT_LAYOUTS,
     CHECK_SOURCES,
     DIGEST_SOURCES,
+    LOWER_ALIGNMENT,
     LOWER_TO_STAGES,
     PLACE_STAGES,
+    NAME_KERNELS,
     FINGERPRINT_STAGES,
     ESTIMATE_MEMORY,
     CHECK_MEMORY,

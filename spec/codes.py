@@ -95,7 +95,15 @@ _COMPILER = (
     Code("TW250", "option-does-nothing", "error", "a key that does nothing for this kind of evaluation"),
     Code("TW251", "option-missing", "error", "an evaluation lacks what its kind needs"),
     Code("TW252", "evaluated-twice", "error", "a stage is evaluated twice in the same way"),
-    Code("TW253", "nothing-held-out", "error", "perplexity without held-out documents"),
+    Code("TW253", "nothing-held-out", "error", "something is measured on what is held out, and nothing is"),
+    Code("TW260", "wrong-kind-of-source", "error", "a stage is given a source of a kind that it cannot read"),
+    Code("TW261", "no-reward-model", "error", "PPO without a reward model"),
+    Code("TW262", "condition-not-found", "error", "a domain's system prompt does not exist"),
+    Code("TW263", "no-room-for-queries", "error", "answers are as long as query and answer together may be"),
+    Code("TW264", "labeller-unclear", "error", "a labeller is not one thing"),
+    Code("TW265", "no-reward-token", "error", "a reward model without a spare piece in the vocabulary"),
+    Code("TW266", "alignment-not-searched", "error", "a layout of alignment is left to the search"),
+    Code("TW267", "rounds-without-labels", "warning", "later rounds of online RLHF will learn of no labels"),
 )
 
 _CLUSTER = (

@@ -209,6 +209,7 @@ _NOT_IDENTITY = frozenset(
         "placement_kind",
         "offload",
         "loss",
+        "operators",
         "placement",
         "workers",
         "checkpoint",

@@ -106,6 +106,8 @@ class TrainingStage(Stage, kw_only=True, frozen=True):
     optimizer: OptimizerPlan
     attention: Literal["auto", "reference", "sdpa", "portable", "flash-attn"]
     loss: Literal["logits", "fused"] = "logits"  # what the head does: `fused` never holds all logits of a micro-batch
+    # Operator -> its kernels: a run takes the first that can run where it is, and the last always can.
+    operators: dict[str, tuple[str, ...]] = {}
     layout: Layout
     placement: Placement
     checkpoint: CheckpointPlan

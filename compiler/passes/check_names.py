@@ -6,7 +6,19 @@ from trainwright.compiler.draft import Check, Draft
 from trainwright.compiler.nearest import nearest_name
 from trainwright.spec.diagnostics import Diagnostic, Label
 
-RESERVED = ("ingest", "tokenizer", "tokenize", "evaluate", "export", "sft", "reward", "ppo")
+RESERVED = (
+    "ingest",
+    "tokenizer",
+    "tokenize",
+    "conversations",
+    "evaluate",
+    "export",
+    "sft",
+    "reward",
+    "ppo",
+    "online",
+    "dpo",
+)
 
 
 def check_names(draft: Draft) -> Iterator[Diagnostic]:

@@ -10,7 +10,7 @@ from trainwright.spec.diagnostics import Diagnostic, KeyPath
 def check_references(draft: Draft) -> Iterator[Diagnostic]:
     spec = draft.spec
     phases = [phase.name for phase in spec.phases]
-    alignment = [name for name in ("sft", "reward", "ppo") if getattr(spec.alignment, name) is not None]
+    alignment = [name for name in ("sft", "reward", "ppo", "dpo") if getattr(spec.alignment, name) is not None]
     stages = phases + alignment
     for index, evaluation in enumerate(spec.evaluation):
         for place, name in enumerate(evaluation.of):
@@ -23,9 +23,6 @@ def check_references(draft: Draft) -> Iterator[Diagnostic]:
             yield from _stage(draft, ("export", "of", place), name, stages)
     for name in alignment:
         table = getattr(spec.alignment, name)
-        if table.from_ is not None:
-            others = [stage for stage in stages if stage != name]
-            yield from _stage(draft, ("alignment", name, "from"), table.from_, others)
         if name != "ppo":
             for place, source in enumerate(table.data):
                 if source not in spec.data.sources:

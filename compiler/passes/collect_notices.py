@@ -14,13 +14,6 @@ def collect_notices(draft: Draft) -> None:
 
 def _stages(draft: Draft) -> Iterator[Notice]:
     spec = draft.spec
-    alignment = [name for name in ("sft", "reward", "ppo") if getattr(spec.alignment, name) is not None]
-    for name in alignment:
-        yield Notice(
-            key=f"alignment.{name}",
-            message=f"`{name}` is checked, but its stage is not built yet: it is left out of the plan",
-            blocks=False,
-        )
     for index, evaluation in enumerate(spec.evaluation):
         key = f"evaluation[{index}]"
         if evaluation.kind == "needle":
@@ -28,26 +21,14 @@ def _stages(draft: Draft) -> Iterator[Notice]:
         if evaluation.every is not None:
             message = "evaluation during training is not built yet: it runs at the end of the phase"
             yield Notice(key=f"{key}.every", message=message, blocks=False)
-        yield from _left_out(f"{key}.of", evaluation.of, alignment)
-    if spec.export is not None:
-        yield from _left_out("export.of", spec.export.of, alignment)
-
-
-def _left_out(key: str, names: tuple[str, ...], alignment: list[str]) -> Iterator[Notice]:
-    left = [f"`{name}`" for name in names if name in alignment]
-    if left:
-        yield Notice(key=key, message=f"{', '.join(left)} will follow with alignment itself", blocks=False)
 
 
 def _data(draft: Draft) -> Iterator[Notice]:
-    for name in sorted(set(draft.spec.data.sources) - set(draft.sources) - _aligned(draft)):
+    for name in sorted(set(draft.spec.data.sources) - set(draft.sources)):
         message = "no stage reads this source: it is left out of the plan"
         yield Notice(key=f"data.sources.{name}", message=message, blocks=False)
     for name, source in draft.sources.items():
         key = f"data.sources.{name}"
-        if source.kind not in ("text", "code"):
-            message = f"pre-training reads text and code, not yet a source of kind `{source.kind}`"
-            yield Notice(key=f"{key}.kind", message=message, blocks=True)
         if is_remote(source.path):
             message = f"`{source.path}` is not looked at while planning: its address stands for its content"
             yield Notice(key=f"{key}.path", message=message, blocks=False)
@@ -60,21 +41,6 @@ def _data(draft: Draft) -> Iterator[Notice]:
     if path is not None and is_remote(path):
         message = f"`{path}` is remote: reading it is not built yet"
         yield Notice(key="tokenizer.path", message=message, blocks=True)
-
-
-def _aligned(draft: Draft) -> set[str]:
-    """The sources that alignment will read."""
-    spec, alignment = draft.spec, draft.spec.alignment
-    tables = [table for table in (alignment.sft, alignment.reward) if table is not None]
-    names = {name for table in tables for name in table.data}
-    mixtures = []
-    if alignment.sft is not None and alignment.sft.long_data is not None:
-        mixtures.append(alignment.sft.long_data.mixture)
-    if alignment.ppo is not None:
-        names.add(alignment.ppo.queries)
-        if alignment.ppo.pretrain is not None:
-            mixtures.append(alignment.ppo.pretrain.mixture)
-    return (names | {source for mixture in mixtures for source in draft.mixtures[mixture]}) & set(spec.data.sources)
 
 
 def _layouts(draft: Draft) -> Iterator[Notice]:
@@ -105,7 +71,6 @@ def _key(index: int, own: TopologyOverride, key: str) -> str:
 COLLECT_NOTICES = Pass(
     collect_notices,
     needs=(
-        "spec.alignment",
         "spec.data",
         "spec.evaluation",
         "spec.export",

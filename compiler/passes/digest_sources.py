@@ -11,6 +11,7 @@ def digest_sources(draft: Draft) -> None:
     """Remote sources are not looked at: number, size and digest stay unknown, and the path stands for the content."""
     spec = draft.spec
     read = {source for phase in spec.phases for source in draft.mixtures[phase.mixture]}
+    read |= _aligned(draft)
     read |= {source for evaluation in spec.evaluation for source in evaluation.sources}
     if spec.tokenizer.train is not None and spec.tokenizer.train.mixture is not None:
         read |= set(draft.mixtures[spec.tokenizer.train.mixture])
@@ -19,6 +20,20 @@ def digest_sources(draft: Draft) -> None:
     draft.tokenizer_digest = None
     if path is not None and not is_remote(path):
         draft.tokenizer_digest = digest_files(local_files(draft.root, path, (), ())).digest
+
+
+def _aligned(draft: Draft) -> set[str]:
+    """What alignment reads: conversations, and text that is mixed in."""
+    alignment = draft.spec.alignment
+    names = {name for table in (alignment.sft, alignment.reward, alignment.dpo) if table for name in table.data}
+    mixtures = []
+    if alignment.sft is not None and alignment.sft.long_data is not None:
+        mixtures.append(alignment.sft.long_data.mixture)
+    if alignment.ppo is not None:
+        names.add(alignment.ppo.queries)
+        if alignment.ppo.pretrain is not None:
+            mixtures.append(alignment.ppo.pretrain.mixture)
+    return names | {source for mixture in mixtures for source in draft.mixtures[mixture]}
 
 
 def _plan(draft: Draft, name: str, source: Source) -> SourcePlan:
@@ -43,6 +58,7 @@ def _plan(draft: Draft, name: str, source: Source) -> SourcePlan:
 DIGEST_SOURCES = Pass(
     digest_sources,
     needs=(
+        "spec.alignment",
         "spec.data",
         "spec.evaluation",
         "spec.phases",

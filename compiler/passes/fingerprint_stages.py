@@ -10,10 +10,10 @@ from trainwright.spec.plan import AnyStage, fingerprint
 def fingerprint_stages(draft: Draft) -> None:
     known: dict[str, str] = {}
     stages: list[AnyStage] = []
-    for stage in draft.placed:
+    for stage in draft.named:
         known[stage.name] = fingerprint(stage, {need: known[need] for need in stage.needs})
         stages.append(msgspec.structs.replace(stage, fingerprint=known[stage.name]))
     draft.graph = StageGraph(stages)
 
 
-FINGERPRINT_STAGES = Pass(fingerprint_stages, needs=("placed",), gives=("graph",))
+FINGERPRINT_STAGES = Pass(fingerprint_stages, needs=("named",), gives=("graph",))

@@ -2,25 +2,24 @@
 
 from typing import Literal
 
+from trainwright.compiler.alignment import stage_name
 from trainwright.compiler.cost.case import fuses_loss
 from trainwright.compiler.draft import Draft, Pass
 from trainwright.compiler.graph import StageGraph
+from trainwright.compiler.training import checkpoint_plan, devices_of, optimizer_plan
 from trainwright.spec.plan import (
     AnyStage,
-    CheckpointPlan,
     EvaluateStage,
     ExportStage,
     IngestStage,
-    OptimizerPlan,
     PerplexityPlan,
     PhaseStage,
-    Placement,
     SamplesPlan,
     TokenizerStage,
     TokenizeStage,
+    TrainingStage,
 )
 from trainwright.spec.spec import Evaluation
-from trainwright.spec.units import Steps, interval
 
 # What an evaluation takes when the spec leaves it open; ours.
 MAX_TOKENS = 64
@@ -31,14 +30,15 @@ EVALUATION_BATCH_TOKENS = 8192
 
 def lower_to_stages(draft: Draft) -> None:
     phases = [_phase(draft, index) for index in range(len(draft.spec.phases))]
-    stages: list[AnyStage] = [_ingest(draft), _tokenizer(draft), _tokenize(draft), *phases]
-    for phase in phases:
-        evaluation = _evaluate(draft, phase)
+    stages: list[AnyStage] = [_ingest(draft), _tokenizer(draft), _tokenize(draft), *phases, *draft.aligned]
+    trained = [stage for stage in stages if isinstance(stage, TrainingStage)]
+    for stage in trained:
+        evaluation = _evaluate(draft, stage)
         if evaluation is not None:
             stages.append(evaluation)
-    for phase in phases:
-        if draft.spec.export is not None and phase.name in draft.spec.export.of:
-            stages.append(_export(draft, phase))
+    exported = draft.spec.export.of if draft.spec.export is not None else ()
+    wanted = {stage_name(draft, name) for name in exported}
+    stages += [_export(draft, stage) for stage in trained if stage.name in wanted]
     draft.lowered = StageGraph(stages)
 
 
@@ -47,11 +47,16 @@ def _workers(draft: Draft) -> int:
     return 0 if workers == "auto" else workers
 
 
+def _texts(draft: Draft) -> tuple[str, ...]:
+    """The sources that are read as text; conversations have a stage of their own."""
+    return tuple(name for name, source in draft.sources.items() if source.kind in ("text", "code"))
+
+
 def _ingest(draft: Draft) -> IngestStage:
     return IngestStage(
         name="ingest",
         needs=(),
-        sources=tuple(draft.sources.values()),
+        sources=tuple(draft.sources[name] for name in _texts(draft)),
         held_out=draft.spec.data.held_out,
         seed=draft.spec.run.seed,
         workers=_workers(draft),
@@ -86,7 +91,7 @@ def _tokenize(draft: Draft) -> TokenizeStage:
     return TokenizeStage(
         name="tokenize",
         needs=("ingest", "tokenizer"),
-        sources=tuple(draft.sources),
+        sources=_texts(draft),
         vocab_size=draft.model.vocab_size,
         workers=_workers(draft),
     )
@@ -94,8 +99,6 @@ def _tokenize(draft: Draft) -> TokenizeStage:
 
 def _phase(draft: Draft, index: int) -> PhaseStage:
     run, phase, course = draft.spec.run, draft.spec.phases[index], draft.courses[index]
-    optimizer = draft.spec.optimizer
-    every = interval(run.checkpoint.every)
     return PhaseStage(
         name=phase.name,
         needs=("tokenize",) if course.start_from is None else ("tokenize", course.start_from),
@@ -112,22 +115,12 @@ def _phase(draft: Draft, index: int) -> PhaseStage:
         mixture=draft.mixtures[phase.mixture],
         rope_base=course.rope_base,
         learning_rate=course.learning_rate,
-        optimizer=OptimizerPlan(
-            kind=optimizer.kind,
-            betas=optimizer.betas,
-            eps=optimizer.eps,
-            weight_decay=optimizer.weight_decay,
-            clip=optimizer.clip,
-        ),
+        optimizer=optimizer_plan(draft),
         attention=draft.spec.kernels.attention,
         loss=_loss(draft, index),
         layout=draft.layouts[index],
-        placement=Placement(nodes=draft.spec.cluster.nodes, ranks_per_node=draft.spec.cluster.gpus_per_node, chunks=()),
-        checkpoint=CheckpointPlan(
-            every_steps=every.steps if isinstance(every, Steps) else None,
-            every_seconds=None if isinstance(every, Steps) else every.seconds,
-            keep=run.checkpoint.keep,
-        ),
+        placement=devices_of(draft, draft.layouts[index].world_size),
+        checkpoint=checkpoint_plan(draft),
         log_every=run.log_every,
     )
 
@@ -139,8 +132,10 @@ def _loss(draft: Draft, index: int) -> Literal["logits", "fused"]:
     return "fused" if fused else "logits"
 
 
-def _evaluate(draft: Draft, phase: PhaseStage) -> EvaluateStage | None:
-    mine = {each.kind: each for each in draft.spec.evaluation if phase.name in each.of}
+def _evaluate(draft: Draft, phase: TrainingStage) -> EvaluateStage | None:
+    mine = {
+        each.kind: each for each in draft.spec.evaluation if phase.name in (stage_name(draft, name) for name in each.of)
+    }
     perplexity, samples = mine.get("perplexity"), mine.get("samples")
     if perplexity is None and samples is None:
         return None
@@ -153,9 +148,9 @@ def _evaluate(draft: Draft, phase: PhaseStage) -> EvaluateStage | None:
     )
 
 
-def _perplexity(draft: Draft, phase: PhaseStage, evaluation: Evaluation) -> PerplexityPlan:
+def _perplexity(draft: Draft, phase: TrainingStage, evaluation: Evaluation) -> PerplexityPlan:
     return PerplexityPlan(
-        sources=evaluation.sources or tuple(draft.sources),
+        sources=evaluation.sources or _texts(draft),
         sequence_length=phase.sequence_length,
         batch=max(1, EVALUATION_BATCH_TOKENS // phase.sequence_length),
     )
@@ -171,7 +166,7 @@ def _samples(draft: Draft, evaluation: Evaluation) -> SamplesPlan:
     )
 
 
-def _export(draft: Draft, phase: PhaseStage) -> ExportStage:
+def _export(draft: Draft, phase: TrainingStage) -> ExportStage:
     formats = draft.spec.export.formats if draft.spec.export else ()
     return ExportStage(
         name=f"export.{phase.name}",
@@ -187,6 +182,7 @@ def _export(draft: Draft, phase: PhaseStage) -> ExportStage:
 LOWER_TO_STAGES = Pass(
     lower_to_stages,
     needs=(
+        "spec.alignment",
         "spec.cluster",
         "spec.data",
         "spec.evaluation",
@@ -201,6 +197,7 @@ LOWER_TO_STAGES = Pass(
         "courses",
         "layouts",
         "sources",
+        "aligned",
         "tokenizer_digest",
         "evaluations are sound",
         "references are sound",

@@ -189,13 +189,6 @@ def test_a_remote_source_is_not_looked_at(tmp_path: Path) -> None:
     assert [(notice.key, notice.blocks) for notice in plan.notices] == [("data.sources.web.path", False)]
 
 
-def test_alignment_is_checked_and_left_out_with_a_notice(tmp_path: Path) -> None:
-    plan = plan_of(tmp_path, '[alignment.sft]\ndata = ["books"]\n[export]\nof = ["short", "sft"]\n')
-    assert [notice.key for notice in plan.notices] == ["alignment.sft", "export.of"]
-    assert not any(notice.blocks for notice in plan.notices)
-    assert [stage.name for stage in plan.stages][-1] == "export.short"
-
-
 def test_an_existing_tokenizer_needs_no_text(tmp_path: Path) -> None:
     tokenizer = plan_of(tmp_path, '[tokenizer]\npath = "tokenizer.model"\n').stage("tokenizer")
     assert isinstance(tokenizer, TokenizerStage)
