@@ -1,4 +1,4 @@
-"""A phase's sequences: a pure function of the phase's seed and name, the step, and the place in the step.
+"""The sequences of a mixture: a pure function of a key (for a phase its seed and name) and of the place.
 
 Nothing depends on the layout or on what was asked before, so any rank draws its own slice and any step can be resumed.
 B sequences, S tokens to predict in each; K sources in the order of their names.
@@ -23,8 +23,8 @@ from trainwright.spec.plan import PhaseStage
 class Batch:
     """Sequences of S + 1 tokens: inputs are the first S, labels the last S.
 
-    `sources_B` is the index of each sequence's source in the sorted names of the mixture. `starts[b]`: the places 0..S of
-    sequence b where a document begins. A sequence may begin inside a document that an earlier one began.
+    `sources_B` is the index of each sequence's source in the sorted names of the mixture. `starts[b]`: the places 0..S
+    of sequence b where a document begins. A sequence may begin inside a document that an earlier one began.
     """
 
     tokens_BS1: NDArray[np.int64]
