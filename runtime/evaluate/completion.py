@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from megatron.core.models.gpt import GPTModel
 
 from trainwright.runtime.data.vocabulary import Vocabulary
-from trainwright.runtime.evaluate.generate import Sampling, generate
+from trainwright.runtime.generate.generate import generate
+from trainwright.runtime.generate.sampling import Sampling
 
 OnText = Callable[[str], None]
 
-# Prompts decoded together: the cache of a 7B model takes 0.5 GiB for one of them at 4,096 tokens.
-_ROWS = 16
+_CACHE_BYTES = 8 << 30  # of prompts decoded together: 16 of a 7B model's at 4,096 tokens
 
 
 @dataclass(frozen=True)
@@ -35,25 +35,21 @@ class Sampler:
         sampling = Sampling(max_tokens=max_tokens, temperature=temperature, top_p=top_p)
         tokens = self._encode(prompt)
         stream = TextStream(self.vocabulary, tokens, on_text) if on_text is not None else None
-        (new,) = self._generate([prompt], [tokens], sampling, seed, stream.feed if stream is not None else None)
+        (new,) = self._continue([prompt], [tokens], sampling, seed, stream.feed if stream is not None else None)
         if stream is not None:
             stream.close()
         return continuation(self.vocabulary, tokens, new)
 
     def complete_all(self, prompts: Sequence[str], sampling: Sampling, seed: int) -> list[str]:
         """What follows each prompt: a function of the prompt and the seed, not of the other prompts."""
-        texts: list[str] = []
-        for first in range(0, len(prompts), _ROWS):
-            some = prompts[first : first + _ROWS]
-            tokens = [self._encode(prompt) for prompt in some]
-            new = self._generate(some, tokens, sampling, seed, None)
-            texts += [continuation(self.vocabulary, *pair) for pair in zip(tokens, new, strict=True)]
-        return texts
+        tokens = [self._encode(prompt) for prompt in prompts]
+        new = self._continue(prompts, tokens, sampling, seed, None)
+        return [continuation(self.vocabulary, *pair) for pair in zip(tokens, new, strict=True)]
 
     def _encode(self, prompt: str) -> list[int]:
         return [self.vocabulary.begin, *self.vocabulary.encode(prompt)]
 
-    def _generate(
+    def _continue(
         self,
         prompts: Sequence[str],
         tokens: Sequence[Sequence[int]],
@@ -61,15 +57,17 @@ class Sampler:
         seed: int,
         feed: Callable[[int], None] | None,
     ) -> list[list[int]]:
-        return generate(
-            self.model,
+        answers = generate(
+            [self.model],
             tokens,
             sampling,
             seeds=[prompt_seed(seed, prompt) for prompt in prompts],
             stop_tokens=frozenset({self.vocabulary.end}),
             vocabulary=self.vocabulary.size,
+            cache_bytes=_CACHE_BYTES,
             on_token=None if feed is None else lambda _, token: feed(token),
         )
+        return [answer.without_stop for answer in answers]
 
 
 def prompt_seed(seed: int, prompt: str) -> int:

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from trainwright.runtime.evaluate.completion import Sampler
-from trainwright.runtime.evaluate.generate import Sampling
+from trainwright.runtime.generate.sampling import Sampling
 from trainwright.spec.plan import SamplesPlan
 
 SAMPLES_FILE = "samples.json"

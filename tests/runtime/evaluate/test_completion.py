@@ -10,8 +10,8 @@ import sentencepiece
 
 from trainwright.runtime.data.vocabulary import MODEL_FILE, SPECIAL_TOKENS_FILE, Vocabulary
 from trainwright.runtime.evaluate.completion import Sampler, TextStream, continuation
-from trainwright.runtime.evaluate.generate import Sampling
 from trainwright.runtime.evaluate.samples import write_samples
+from trainwright.runtime.generate.sampling import Sampling
 from trainwright.spec.plan import SamplesPlan
 
 
@@ -98,7 +98,7 @@ def test_what_is_told_is_what_is_returned(sampler: Sampler) -> None:
 
 def test_company_does_not_change_a_continuation(sampler: Sampler) -> None:
     sampling = Sampling(max_tokens=12, temperature=1.0, top_p=0.9)
-    prompts = [f"the {'cat ' * index}" for index in range(20)]  # more than are decoded at once
+    prompts = [f"the {'cat ' * index}" for index in range(20)]
     texts = sampler.complete_all(prompts, sampling, 5)
     assert texts == [sampler.complete(prompt, 12, 1.0, 0.9, 5) for prompt in prompts]
 
