@@ -10,7 +10,7 @@ from trainwright.compiler.present.facts import TERMS, Fullest, batch, fullest_of
 from trainwright.compiler.present.groups import Groups, groups_of, layers_of, short_ranks
 from trainwright.compiler.present.tables import interval, percent, seconds
 from trainwright.compiler.present.time import goodput
-from trainwright.compiler.present.words import checkpoints, layout, learning_rate, mixture
+from trainwright.compiler.present.words import checkpoints, kernels, layout, learning_rate, mixture
 from trainwright.spec.device import Links
 from trainwright.spec.plan import Estimate, PhaseStage, RankMemory, StepTime
 from trainwright.spec.units import format_count
@@ -104,6 +104,7 @@ def _facts(phase: PhaseStage) -> tuple[tuple[str, str], ...]:
     begins = f"the last checkpoint of {phase.start_from}" if phase.start_from else f"seed {phase.seed}"
     return (
         ("layout", layout(phase)),
+        *([("kernels", kernels(phase))] if phase.operators else []),
         ("batch", f"{format_count(phase.tokens_per_step)} tokens: {batch(phase)}"),
         ("learning rate", learning_rate(phase.learning_rate)),
         ("mixture", mixture(phase)),

@@ -12,7 +12,7 @@ from trainwright.compiler.present.memory import print_memory
 from trainwright.compiler.present.schedule import print_schedule
 from trainwright.compiler.present.tables import pairs, table
 from trainwright.compiler.present.time import print_time
-from trainwright.compiler.present.words import checkpoints, layout, learning_rate, mixture
+from trainwright.compiler.present.words import checkpoints, kernels, layout, learning_rate, mixture
 from trainwright.compiler.review import Verdict
 from trainwright.spec.plan import AnyStage, PhaseStage, Plan
 from trainwright.spec.units import format_count
@@ -61,6 +61,7 @@ def _phase(plan: Plan, phase: PhaseStage) -> list[tuple[str, str]]:
         ("checkpoints", checkpoints(phase.checkpoint)),
         ("runs on", cluster(plan.hardware)),
         ("layout", layout(phase)),
+        *([("kernels", kernels(phase))] if phase.operators else []),
     ]
 
 

@@ -1,7 +1,9 @@
 """A phase's values in words, for the terminal and the page."""
 
+from collections.abc import Sequence
+
 from trainwright.compiler.present.facts import axes
-from trainwright.spec.plan import CheckpointPlan, Layout, LearningRatePlan, PhaseStage
+from trainwright.spec.plan import CheckpointPlan, Layout, LearningRatePlan, PhaseStage, TrainingStage
 from trainwright.spec.units import format_seconds
 
 
@@ -45,6 +47,19 @@ def _recomputed(layout: Layout) -> str:
     if layout.recompute == "full" and layout.recompute_layers is not None:
         return f"full for the first {layout.recompute_layers} layers of each chunk"
     return layout.recompute
+
+
+def kernels(stage: TrainingStage) -> str:
+    """Operators by what runs them: `attention by portable, flash-attn or sdpa; rms_norm and rope by torch`."""
+    by: dict[tuple[str, ...], list[str]] = {}
+    for operator, names in stage.operators.items():
+        by.setdefault(names, []).append(operator)
+    told = "; ".join(f"{_list(operators, 'and')} by {_list(names, 'or')}" for names, operators in by.items())
+    return told + ("; of several the first that can run there" if any(len(names) > 1 for names in by) else "")
+
+
+def _list(words: Sequence[str], last: str) -> str:
+    return f" {last} ".join([*([", ".join(words[:-1])] if len(words) > 1 else []), words[-1]])
 
 
 def checkpoints(plan: CheckpointPlan) -> str:

@@ -92,6 +92,11 @@ def phase(name: str, layout: Layout, sequence_length: int, steps: int, start_fro
         ),
         optimizer=OptimizerPlan(kind="adamw", betas=(0.9, 0.95), eps=1e-8, weight_decay=0.1, clip=1.0),
         attention="auto",
+        operators={
+            "attention": ("portable", "flash-attn", "sdpa"),
+            **dict.fromkeys(("rms_norm", "rope", "swiglu"), ("portable", "torch")),
+            "cross_entropy": ("torch",),
+        },
         layout=layout,
         placement=Placement(nodes=8, ranks_per_node=8, chunks=chunks_of(layout)),
         checkpoint=CheckpointPlan(every_steps=None, every_seconds=1800.0, keep=2),

@@ -18,6 +18,8 @@ from trainwright.kernels import rope as plain_rope
 from trainwright.kernels import swiglu as plain_swiglu
 from trainwright.kernels.portable import linear_cross_entropy as loss
 from trainwright.kernels.portable import rms_norm, rope, swiglu
+from trainwright.kernels.portable.operator import portable_attention
+from trainwright.kernels.sdpa import sdpa_attention
 
 CPU = torch.device("cpu")
 NAN = float("nan")
@@ -174,6 +176,16 @@ def as_much_is_kept_as_by_torch() -> bool:
     return all(saved_bytes(mine) == saved_bytes(theirs) for mine, theirs in pairs)  # type: ignore[arg-type]
 
 
+def attention_keeps_what_torchs_does_of_whole_sequences() -> bool:
+    """And the documents' places; of packed documents no padded copies either, as torch's needs them."""
+    q, k, v = (normal(64, 2, heads, 16).bfloat16().requires_grad_() for heads in (4, 2, 2))
+    edges = torch.tensor([[0, 5, 64], [0, 30, 64]], dtype=torch.int32)
+    whole, plain = (saved_bytes(lambda a=a: a(q, k, v, None, None)) for a in (portable_attention, sdpa_attention))
+    packed, padded = (saved_bytes(lambda a=a: a(q, k, v, edges, None)) for a in (portable_attention, sdpa_attention))
+    place_bytes = 5 * 4
+    return whole == plain + 2 * place_bytes and packed == plain + 4 * place_bytes < padded
+
+
 def strides_of_weights_and_tables_are_kept() -> bool:
     """Every other element of a weight, and tables that lie transposed."""
     x, wide = normal(6, 1, 2, 16), normal(32)
@@ -262,6 +274,7 @@ CHECKS: dict[str, Callable[[], bool]] = {
     "equal bits": two_runs_give_the_same_bits,
     "order of casts": casts_are_in_the_order_of_internlm2,
     "kept bytes": as_much_is_kept_as_by_torch,
+    "kept by attention": attention_keeps_what_torchs_does_of_whole_sequences,
     "other strides": strides_of_weights_and_tables_are_kept,
     "no rows": no_rows_are_no_work,
     "zig-zag": a_zig_zag_split_turns_as_the_whole,
