@@ -21,7 +21,7 @@ from trainwright.runtime.train.checkpoint import TrainState
 from trainwright.runtime.train.learning_rate import learning_rate
 from trainwright.runtime.train.memory import measure
 from trainwright.runtime.train.metrics import model_flops_per_token, peak_memory_gb
-from trainwright.runtime.train.model import build_model
+from trainwright.runtime.train.model import Head, build_model
 from trainwright.runtime.train.objective import Objective
 from trainwright.runtime.train.observe import observed
 from trainwright.runtime.train.optimizer import build_optimizer, set_learning_rate, wrap
@@ -43,12 +43,13 @@ def run(
     run_folder: Path,
     should_stop: Callable[[], bool],
     weights_only: bool = False,
+    head: Head = "language",
     finish: Callable[[list[GPTModel]], dict[str, Any]] | None = None,
 ) -> PhaseSummary:
     """See `trainwright.runtime.train.phase.train`; Megatron-core's parallel state is initialised.
 
-    With `weights_only` the optimizer does not go on from `start`. `finish` is given the trained chunks after the last
-    step; what it returns is in the summary.
+    With `weights_only` the optimizer does not go on from `start`, and with the head "score" that layer does not either.
+    `finish` is given the trained chunks after the last step; what it returns is in the summary.
     """
     chunks = build_model(
         stage.model,
@@ -60,14 +61,15 @@ def run(
         loss=stage.loss,
         seed=stage.seed,
         placement=stage.placement,
+        head=head,
     )
     wrapped = wrap(chunks, stage.layout)
     optimizer = build_optimizer(wrapped, stage.optimizer, stage.layout, stage.precision)
     saver = _Saver(stage, chunks, optimizer, out, run_folder)
-    state = saver.begin(start, weights_only, sources=objective.consumed([0.0] * objective.figures))
+    state = saver.begin(start, weights_only, head, sources=objective.consumed([0.0] * objective.figures))
     continued_from = state.step if state.step else None
     parameters = _parameters(chunks)
-    flops_per_token = model_flops_per_token(stage.model, stage.sequence_length)
+    flops_per_token = model_flops_per_token(stage.model, stage.sequence_length, head)
     planned = Planned(estimate)
     loss, stop, seconds, tokens_before = None, False, 0.0, state.consumed_tokens
     with Report(stage, out, distributed.get_rank(), state.step) as report:
@@ -152,7 +154,7 @@ class _Saver:
         self._saved_at = time.monotonic()
         self.newest: str | None = None  # name of the newest checkpoint
 
-    def begin(self, start: Path | None, weights_only: bool, sources: dict[str, int]) -> TrainState:
+    def begin(self, start: Path | None, weights_only: bool, head: Head, sources: dict[str, int]) -> TrainState:
         """The model and the optimizer stand where training goes on; says where that is.
 
         `sources`: none of their tokens is consumed yet.
@@ -174,7 +176,7 @@ class _Saver:
         if before is None:
             raise PhaseError(f"stage `{self._stage.start_from}` left no complete checkpoint in {start / CHECKPOINTS}")
         if weights_only:
-            checkpoint.load_weights(self._chunks, before)
+            checkpoint.load_weights(self._chunks, before, head=head == "language")
             self._optimizer.reload_model_params()  # its masters are those weights
             return fresh
         loaded = checkpoint.load(before, self._chunks, self._optimizer)

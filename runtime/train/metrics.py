@@ -5,6 +5,7 @@ import os
 import resource
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch.utils.tensorboard import SummaryWriter
@@ -13,7 +14,9 @@ from trainwright.spec.artefact import METRICS_FILE
 from trainwright.spec.plan import ModelPlan
 
 
-def model_flops_per_token(model: ModelPlan, sequence_length: int) -> float:
+def model_flops_per_token(
+    model: ModelPlan, sequence_length: int, head: Literal["language", "score"] = "language"
+) -> float:
     """Floating-point operations a trained token needs, forward and backward (three times forward).
 
     Two per parameter of a matrix product, the embedding's lookup not counted; attention's two products over half of
@@ -22,7 +25,8 @@ def model_flops_per_token(model: ModelPlan, sequence_length: int) -> float:
     qkv = model.hidden_size * model.head_size * (model.heads + 2 * model.kv_heads)
     projection = model.heads * model.head_size * model.hidden_size
     mlp = 3 * model.hidden_size * model.ffn_size
-    products = model.layers * (qkv + projection + mlp) + model.hidden_size * model.vocab_size
+    outputs = model.vocab_size if head == "language" else 1
+    products = model.layers * (qkv + projection + mlp) + model.hidden_size * outputs
     attention = model.layers * model.heads * model.head_size * sequence_length  # 2 products, each S / 2 positions
     return 3.0 * 2.0 * (products + attention)
 

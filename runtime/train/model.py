@@ -48,6 +48,8 @@ from trainwright.runtime.train.checkpoint import HEAD_WEIGHT
 from trainwright.runtime.train.initial import initialise
 from trainwright.spec.plan import Layout, ModelPlan, Placement
 
+Head = Literal["language", "score"]
+
 
 def build_model(
     model: ModelPlan,
@@ -60,7 +62,7 @@ def build_model(
     seed: int | None,
     loss: Literal["logits", "fused"] = "logits",
     placement: Placement | None = None,
-    head: Literal["language", "score"] = "language",
+    head: Head = "language",
 ) -> list[GPTModel]:
     """This rank's part of the model, one chunk per virtual pipeline stage, initialised from `seed`.
 
@@ -96,9 +98,7 @@ def build_model(
 class Decoder(GPTModel):  # type: ignore[misc]
     """GPTModel with our losses. `fused` makes no logits where it is given labels. Or with scores in place of logits."""
 
-    def __init__(
-        self, *parts: Any, loss: Literal["logits", "fused"], head: Literal["language", "score"], **options: Any
-    ) -> None:
+    def __init__(self, *parts: Any, loss: Literal["logits", "fused"], head: Head, **options: Any) -> None:
         super().__init__(*parts, **options)
         self.fuses_loss = loss == "fused"
         self.gives_scores = head == "score"

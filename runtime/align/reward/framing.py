@@ -1,0 +1,51 @@
+"""How a conversation is put to the reward model: `<s>`, its domain's condition, prompt, answer, the reward token.
+
+The condition is a system turn that no other model is ever shown (InternLM2, section 4.2.1). The score is read at the
+reward token, which ends every sequence.
+
+L: tokens of a conversation.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from trainwright.runtime.align.data.chat import Message, turn
+from trainwright.runtime.align.data.rows import Tokens
+from trainwright.runtime.data.vocabulary import Vocabulary
+from trainwright.spec.plan import ConditionPlan
+
+
+@dataclass(frozen=True)
+class Framing:
+    """What is put around prompts and answers. A domain without a condition has none."""
+
+    begin: int
+    reward: int
+    conditions: Mapping[str, Tokens]  # whole system turns, by domain
+
+    @classmethod
+    def of(cls, conditions: Mapping[str, ConditionPlan], root: Path, vocabulary: Vocabulary) -> "Framing":
+        """Conditions are the texts of their files under `root`, without white space at their ends. Raises DataError."""
+        turns = {
+            domain: turn(
+                Message("system", (root / plan.path).read_text(encoding="utf-8").strip()),
+                vocabulary,
+                code_newline=False,  # says nothing of plain system turns
+            ).tokens
+            for domain, plan in conditions.items()
+        }
+        return cls(
+            begin=vocabulary.begin,
+            reward=vocabulary.reward,
+            conditions={domain: np.array(tokens, dtype=np.int32) for domain, tokens in turns.items()},
+        )
+
+    def whole(self, domain: str, prompt: Tokens, answer: Tokens) -> Tokens:
+        """tokens_L of a conversation; `prompt` is without `<s>` and ends with the generation prompt."""
+        condition = self.conditions.get(domain, np.empty(0, np.int32))
+        return np.concatenate(
+            [np.array([self.begin], np.int32), condition, prompt, answer, np.array([self.reward], np.int32)]
+        )
