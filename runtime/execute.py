@@ -20,6 +20,7 @@ from trainwright.runtime.store import STOP_FILE, SUMMARY_FILE, RunLocked, Store,
 from trainwright.spec import artefact
 from trainwright.spec.plan import (
     AnyStage,
+    ConversationsStage,
     IngestStage,
     Plan,
     RewardStage,
@@ -114,7 +115,7 @@ class _Execution:
         started = self.store.begin(stage)
         self.say(f"{stage.name}: running")
         clock = time.monotonic()
-        if isinstance(stage, IngestStage | TokenizerStage | TokenizeStage):
+        if isinstance(stage, IngestStage | TokenizerStage | TokenizeStage | ConversationsStage):
             summary = self._data_stage(stage)
         else:
             summary = self._worker_stage(stage)
@@ -127,7 +128,8 @@ class _Execution:
         _pass_gate(stage, summary)
         return True
 
-    def _data_stage(self, stage: IngestStage | TokenizerStage | TokenizeStage) -> dict[str, Any]:
+    def _data_stage(self, stage: IngestStage | TokenizerStage | TokenizeStage | ConversationsStage) -> dict[str, Any]:
+        from trainwright.runtime.align.data import conversations
         from trainwright.runtime.data import ingest, tokenize, tokenizer
         from trainwright.runtime.data.errors import DataError
 
@@ -135,6 +137,7 @@ class _Execution:
             IngestStage: ingest.run,
             TokenizerStage: tokenizer.run,
             TokenizeStage: tokenize.run,
+            ConversationsStage: conversations.run,
         }
         root = (self.folder / self.plan.root).resolve()
         try:

@@ -42,7 +42,7 @@ def documents(source: SourcePlan, file: SourceFile) -> Iterator[Document | Bad]:
         for name, stream in members(file):
             if choose and not selected(name, source.include, source.exclude):
                 continue
-            path = _printable(f"{file.name}/{name}" if choose else name)
+            path = printable(f"{file.name}/{name}" if choose else name)
             if source.format == "jsonl" or (source.format == "auto" and bare_suffix(name) in _JSON_LINES):
                 yield from _json_lines(source, path, stream)
             else:
@@ -108,6 +108,6 @@ def _document(source: SourcePlan, path: str, record: int, text: str, title: str 
     )
 
 
-def _printable(path: str) -> str:
+def printable(path: str) -> str:
     """The path as text that UTF-8 can hold: names of files need not be."""
     return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

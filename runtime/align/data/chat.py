@@ -10,7 +10,7 @@ Source: InternLM2 Technical Report (arXiv 2403.17297), section 4.4, and InternLM
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 from trainwright.runtime.data.vocabulary import Vocabulary
 
@@ -18,7 +18,9 @@ Role = Literal["system", "user", "assistant", "environment"]
 ROLES: tuple[Role, ...] = ("system", "user", "assistant", "environment")
 TURN_START, TURN_END = "<|im_start|>", "<|im_end|>"
 ACTION_START, ACTION_END = "<|action_start|>", "<|action_end|>"
-PLUGIN, INTERPRETER, FILE = "<|plugin|>", "<|interpreter|>", "file"
+PLUGIN: Final = "<|plugin|>"
+INTERPRETER: Final = "<|interpreter|>"
+FILE = "file"
 
 
 @dataclass(frozen=True)

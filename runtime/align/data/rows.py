@@ -111,6 +111,12 @@ class RowWriter:
         self._lengths_S += [len(segment) for segment in segments]
         self._roles_S += [SEGMENT_ROLES.index(role) for role in roles or ("none",) * len(segments)]
 
+    def copy(self, rows: "AnyRows", row: int) -> None:
+        """Appends a row of others of the same kind."""
+        trained_L = rows[row].trained_L if isinstance(rows, Conversations) else None
+        segments, roles = rows.segments(row), rows.roles(row)
+        self.append(rows.id(row), rows.domain(row), segments, roles=roles, trained_L=trained_L, margin=rows.margin(row))
+
     def finish(self) -> None:
         self._tokens.close()
         if self._trained is not None:
@@ -195,7 +201,15 @@ class _Rows(Sequence[Row], Generic[Row]):
         bounds: list[int] = self._token_S1[first : last + 1].tolist()
         return bounds
 
-    def _segments(self, row: int) -> list[Tokens]:
+    def margin(self, row: int) -> float:
+        return float(self._margin_R[row])
+
+    def roles(self, row: int) -> list[str]:
+        """Of the row's segments."""
+        numbers = self._roles_S[self._segment_R1[row] : self._segment_R1[row + 1]].tolist()
+        return [SEGMENT_ROLES[number] for number in numbers]
+
+    def segments(self, row: int) -> list[Tokens]:
         bounds = self._bounds(row)
         return [self._tokens[begin:end] for begin, end in itertools.pairwise(bounds)]
 
@@ -213,12 +227,9 @@ class Conversations(_Rows[Conversation]):
     def turns(self, row: int) -> list[Turn]:
         """The row's turns in order; together they are all of its tokens but `<s>`."""
         bounds = self._bounds(row)
-        roles = self._roles_S[self._segment_R1[row] : self._segment_R1[row + 1]].tolist()
-        places = [bound - bounds[0] for bound in bounds]
-        return [
-            Turn(SEGMENT_ROLES[role], start, stop)
-            for role, start, stop in zip(roles[1:], places[1:], places[2:], strict=False)
-        ]
+        places = [bound - bounds[0] for bound in bounds[1:]]
+        spans = zip(self.roles(row)[1:], itertools.pairwise(places), strict=True)
+        return [Turn(role, start, stop) for role, (start, stop) in spans]
 
 
 class RankedRows(_Rows[Ranked]):
@@ -227,8 +238,8 @@ class RankedRows(_Rows[Ranked]):
     _KIND = "preference"
 
     def _read(self, row: int) -> Ranked:
-        prompt, *answers = self._segments(row)
-        return Ranked(self.id(row), self.domain(row), prompt, tuple(answers), float(self._margin_R[row]))
+        prompt, *answers = self.segments(row)
+        return Ranked(self.id(row), self.domain(row), prompt, tuple(answers), self.margin(row))
 
 
 class Queries(_Rows[Query]):
@@ -237,8 +248,16 @@ class Queries(_Rows[Query]):
     _KIND = "prompts"
 
     def _read(self, row: int) -> Query:
-        (prompt,) = self._segments(row)
+        (prompt,) = self.segments(row)
         return Query(self.id(row), self.domain(row), prompt)
+
+
+AnyRows = Conversations | RankedRows | Queries
+READERS: dict[str, type[Conversations] | type[RankedRows] | type[Queries]] = {
+    "chat": Conversations,
+    "preference": RankedRows,
+    "prompts": Queries,
+}
 
 
 def _mapped(path: Path, dtype: type[Scalar]) -> NDArray[Scalar]:
