@@ -1,18 +1,24 @@
-"""Traces ranks of a planned phase, each in a process of its own, two at a time."""
+"""Traces ranks of planned phases in processes that are forks of one (see `worker.py`)."""
 
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
+from typing import IO
 
 import msgspec
 
 from trainwright.spec.plan import Layout
 from trainwright.spec.traced import TracedRank, TraceJob
 
-_AT_ONCE = 2
+
+class Answer(msgspec.Struct, frozen=True):
+    """What the worker says of one job: the rank, or why it could not be traced."""
+
+    traced: TracedRank | None = None
+    failure: str | None = None
 
 
 class TraceError(Exception):
@@ -39,8 +45,37 @@ def trace(jobs: Iterable[TraceJob]) -> Iterator[TracedRank]:
             f"tracing memory runs the training code, which needs {', '.join(missing)}: "
             "install trainwright with its extra [train]"
         )
-    with ThreadPoolExecutor(_AT_ONCE) as pool:
-        yield from pool.map(_trace, jobs)
+    jobs = list(jobs)
+    with (
+        tempfile.TemporaryFile() as said,
+        subprocess.Popen(
+            [sys.executable, "-P", "-m", "trainwright.runtime.trace.worker"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=said,
+            # It must see a CPU wherever it runs, and needs no device.
+            env=os.environ | {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"},
+        ) as worker,
+    ):
+        assert worker.stdin is not None
+        assert worker.stdout is not None
+        try:
+            with worker.stdin as asked:
+                asked.write(msgspec.json.encode(jobs))
+            for job in jobs:
+                line = worker.stdout.readline()
+                answer = msgspec.json.decode(line, type=Answer) if line else Answer(failure=_last_line(said))
+                if answer.traced is None:
+                    raise TraceError(f"rank {job.rank} of `{job.stage.name}`: {answer.failure}")
+                yield answer.traced
+        finally:
+            worker.terminate()
+
+
+def _last_line(said: IO[bytes]) -> str:
+    said.seek(0)
+    lines = said.read().decode(errors="replace").strip().splitlines()
+    return lines[-1] if lines else "the process was killed"
 
 
 def _installed(name: str) -> bool:
@@ -48,17 +83,3 @@ def _installed(name: str) -> bool:
         return find_spec(name) is not None
     except ModuleNotFoundError:
         return False
-
-
-def _trace(job: TraceJob) -> TracedRank:
-    done = subprocess.run(
-        [sys.executable, "-P", "-m", "trainwright.runtime.trace.worker"],
-        input=msgspec.json.encode(job),
-        capture_output=True,
-        # It must see a CPU wherever it runs, and needs no device.
-        env=os.environ | {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"},
-    )
-    if done.returncode != 0:
-        lines = done.stderr.decode(errors="replace").strip().splitlines()
-        raise TraceError(f"rank {job.rank} of `{job.stage.name}`: {lines[-1] if lines else 'the process was killed'}")
-    return msgspec.json.decode(done.stdout, type=TracedRank)

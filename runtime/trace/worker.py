@@ -1,19 +1,24 @@
-"""The entry of a process that traces one rank: `python -m trainwright.runtime.trace.worker`.
+"""The entry of a process that traces ranks: `python -m trainwright.runtime.trace.worker`.
 
-Reads a TraceJob on stdin, writes the TracedRank on stdout, both as JSON. What it does to torch and to Megatron-core
-is global, so the process ends with its rank.
+Reads a list of TraceJobs on stdin and writes an Answer to each as a line on stdout, in their order, as JSON. What a
+trace does to torch and to Megatron-core is global, so each rank has a process that ends with it: a fork of this one,
+which has imported everything.
 """
 
+import importlib
+import os
 import sys
 import time
+from collections import deque
 
 import msgspec
 
 from trainwright.runtime import host
-from trainwright.runtime.trace.trace import passes
+from trainwright.runtime.trace.trace import Answer, passes
 from trainwright.spec.plan import RankMemory
 from trainwright.spec.traced import TracedRank, TraceJob
 
+_AT_ONCE = 2
 _STATES = ("parameters", "gradients", "optimizer", "logits", "communication", "temporaries")
 
 
@@ -55,16 +60,50 @@ def rank_memory(pipeline_rank: int, kinds: dict[str, int], moment: str) -> RankM
 
 
 def main() -> None:
-    job = msgspec.json.decode(sys.stdin.buffer.read(), type=TraceJob)
+    jobs = msgspec.json.decode(sys.stdin.buffer.read(), type=list[TraceJob])
     host.install()
+    importlib.import_module("trainwright.runtime.trace.rank")  # so that no fork does
+    running: deque[tuple[int, int]] = deque()
+    for job in jobs:
+        if len(running) == _AT_ONCE:
+            _pass_on(*running.popleft())
+        running.append(_fork(job))
+    while running:
+        _pass_on(*running.popleft())
+
+
+def _fork(job: TraceJob) -> tuple[int, int]:
+    """The id of a process that traces the job's rank, and the end of a pipe on which it answers."""
+    read, write = os.pipe()
+    process = os.fork()
+    if process:
+        os.close(write)
+        return process, read
+    try:
+        with os.fdopen(write, "wb") as out:
+            out.write(msgspec.json.encode(_answer(job)))
+    finally:
+        os._exit(0)
+
+
+def _answer(job: TraceJob) -> Answer:
     from trainwright.kernels.attention import KernelMissing
     from trainwright.runtime.train.parallel import UnsupportedLayoutError
 
     try:
-        traced = trace(job)
+        return Answer(traced=trace(job))
     except (UnsupportedLayoutError, KernelMissing) as error:
-        sys.exit(f"the runtime cannot run this: {error}")
-    sys.stdout.buffer.write(msgspec.json.encode(traced))
+        return Answer(failure=f"the runtime cannot run this: {error}")
+    except Exception as error:
+        return Answer(failure=f"{type(error).__name__}: {error}")
+
+
+def _pass_on(process: int, read: int) -> None:
+    with os.fdopen(read, "rb") as answers:
+        answer = answers.read() or msgspec.json.encode(Answer(failure="the process was killed"))
+    os.waitpid(process, 0)
+    sys.stdout.buffer.write(answer + b"\n")
+    sys.stdout.buffer.flush()
 
 
 if __name__ == "__main__":
