@@ -22,10 +22,13 @@ PAIRS: dict[str, dict[str, Any]] = {
     "CP 2": {"context": 2},
     "CP 2, a ring, selective recomputation": {"context": 2, "context_exchange": "ring", "recompute": "selective"},
     "CP 2, all to all": {"context": 2, "context_exchange": "all_to_all"},
+    "CP 2, heads alone, fused loss": {"context": 2, "context_heads": 2, "context_exchange": "ring", "loss": "fused"},
 }
 FOURS: dict[str, dict[str, Any]] = {
     "CP 4": {"context": 4},
     "CP 4, all to all, whole optimizer": {"context": 4, "context_exchange": "all_to_all", "zero": 0},
+    "CP 4 of 2 x 2, heads and a ring": {"context": 4, "context_heads": 2, "context_exchange": "ring"},
+    "CP 4 of 2 x 2, heads and gathered, fused loss": {"context": 4, "context_heads": 2, "loss": "fused"},
     "CP 2 x TP 2 + SP, a ring": {"context": 2, "tensor": 2, "sequence_parallel": True, "context_exchange": "ring"},
     "CP 2 x PP 2": {"context": 2, "pipeline": 2},
     "CP 2 x DP 2": {"context": 2, "data": 2},
@@ -54,7 +57,7 @@ def check(differences: dict[str, tuple[float, float]]) -> None:
 
 @pytest.mark.slow
 def test_every_layout_gives_the_losses_of_one_process(world: World) -> None:
-    job = {"do": "losses", "steps": 20}
+    job = {"do": "losses", "steps": 8}
     (reference,) = world(1, **job, layouts=[{}])
     assert reference[-1][0] < 0.8 * reference[0][0]
     pairs = dict(zip(PAIRS, world(2, **job, layouts=list(PAIRS.values())), strict=True))
@@ -89,7 +92,7 @@ RECOMPUTED: list[dict[str, Any]] = [
 
 @pytest.mark.slow
 def test_recomputation_changes_nothing_and_bf16_little(world: World) -> None:
-    job = {"do": "losses", "steps": 20}
+    job = {"do": "losses", "steps": 8}
     plain, *recomputed = world(1, **job, layouts=[{}, *RECOMPUTED])
     assert recomputed == [plain] * len(RECOMPUTED)
     bf16, recomputed = world(1, **job, precision="bf16", layouts=[{}, {"recompute": "full"}])
