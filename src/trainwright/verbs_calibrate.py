@@ -16,14 +16,14 @@ EXIT_FAILED = 1
 
 def calibrate(arguments: argparse.Namespace) -> int:
     """The hardware file was written."""
-    made, code = _improved(arguments) if arguments.run is not None else _measured(arguments)
-    if made is None:
-        return code
     path: Path = arguments.output
     if path.exists() and not arguments.yes:
         print(f"{path} is there already and would be written over.", file=sys.stderr)
         if not agreed():
             return EXIT_FAILED
+    made, code = _improved(arguments) if arguments.run is not None else _measured(arguments)
+    if made is None:
+        return code
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(hardware_toml(made), encoding="utf-8")
     if arguments.json:
