@@ -119,6 +119,23 @@ class Source(Table, kw_only=True, frozen=True):
     include: Annotated[tuple[str, ...], Meta(description="Globs relative to the folder; all files if empty.")] = ()
     exclude: Annotated[tuple[str, ...], Meta(description="Globs of files to leave out.")] = ()
     max_size: Annotated[Bytes | None, Meta(description="Stop after this much text.", examples=["10GiB"])] = None
+    join: Annotated[
+        Literal["none", "repository"],
+        Meta(
+            description="`repository`: the files of a repository (a first folder, an archive, or a JSON line's `repo`) "
+            "become long documents, each file after those it imports. Of kind `code`."
+        ),
+    ] = "none"
+    join_size: Annotated[
+        Bytes, Meta(description="Of a joined document: the file that would go beyond it is left out; ours.")
+    ] = 128 << 10
+    tokens: Annotated[
+        Tokens | None,
+        Meta(
+            description="About how many it holds, where that is known: what alignment takes is estimated from it.",
+            examples=["2B"],
+        ),
+    ] = None
     recipe: Annotated[
         str | None, Meta(description="Names a cleaning recipe of `[data.recipes]`.", examples=["clean"])
     ] = None

@@ -26,6 +26,7 @@ class SourcePlan(Part, kw_only=True, frozen=True):
     include: tuple[str, ...]
     exclude: tuple[str, ...]
     max_size_bytes: int | None
+    repository_bytes: int | None = None  # a repository is one document of up to this much text; None: each file is one
     files: int | None  # None: remote, not looked at
     size_bytes: int | None
     digest: str | None
@@ -159,6 +160,7 @@ class ExportStage(Stage, kw_only=True, frozen=True, tag="export"):
     precision: Literal["bf16", "fp32"]
     max_positions: int
     rope_base: float
+    code_newline: bool = True  # of the chat template, as `ConversationsStage` has it
 
 
 AnyStage = IngestStage | TokenizerStage | TokenizeStage | PhaseStage | EvaluateStage | ExportStage

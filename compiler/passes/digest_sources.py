@@ -49,6 +49,7 @@ def _plan(draft: Draft, name: str, source: Source) -> SourcePlan:
         include=source.include,
         exclude=source.exclude,
         max_size_bytes=source.max_size,
+        repository_bytes=source.join_size if source.join == "repository" else None,
         files=found.files if found else None,
         size_bytes=found.size_bytes if found else None,
         digest=found.digest if found else None,

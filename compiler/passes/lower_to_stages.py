@@ -176,6 +176,7 @@ def _export(draft: Draft, phase: TrainingStage) -> ExportStage:
         precision=phase.precision,
         max_positions=phase.sequence_length,
         rope_base=phase.rope_base,
+        code_newline=draft.spec.chat.code_newline,
     )
 
 
@@ -183,6 +184,7 @@ LOWER_TO_STAGES = Pass(
     lower_to_stages,
     needs=(
         "spec.alignment",
+        "spec.chat",
         "spec.cluster",
         "spec.data",
         "spec.evaluation",

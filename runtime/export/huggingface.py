@@ -30,7 +30,7 @@ def write(
 
     `tensors` carry Megatron-core's names.
     """
-    ids = export_tokenizer(tokenizer_folder, out)
+    ids = export_tokenizer(tokenizer_folder, out, code_newline=stage.code_newline)
     write_json(out / "config.json", config(model, stage, ids))
     write_json(out / "generation_config.json", generation_config(ids))
     return write_shards(translate(tensors, llama(model)), out, dtype=DTYPES[stage.precision], shard_bytes=shard_bytes)
@@ -74,7 +74,9 @@ def dimensions(model: ModelPlan, stage: ExportStage, ids: TokenIds) -> dict[str,
 
 
 def generation_config(ids: TokenIds) -> dict[str, Any]:
-    return {"bos_token_id": ids.begin, "eos_token_id": ids.end, "pad_token_id": ids.end, "do_sample": True}
+    """Generation stops at the end of a document, and at the end of a turn if there is such a token."""
+    stops: int | list[int] = ids.end if ids.turn_end is None else [ids.end, ids.turn_end]
+    return {"bos_token_id": ids.begin, "eos_token_id": stops, "pad_token_id": ids.end, "do_sample": True}
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:

@@ -34,7 +34,7 @@ def write(
 
     `tensors` carry Megatron-core's names. Raises HeadSizeNotExpressible.
     """
-    ids = export_tokenizer(tokenizer_folder, out)
+    ids = export_tokenizer(tokenizer_folder, out, code_newline=stage.code_newline)
     write_json(out / "config.json", config(model, stage, ids))
     write_json(out / "generation_config.json", generation_config(ids))
     dtype = DTYPES[stage.precision]

@@ -5,6 +5,9 @@ programs that read SentencePiece themselves. Control pieces become special token
 pair whose union has the best score; `tokenizers` wants the pairs in that order, so every way to split a piece into two
 others is listed, best piece first.
 
+The chat format goes along as a Jinja template, and the tokenizer cuts where that format cuts: after the header of an
+assistant's turn, where generation begins (`align.data.chat`).
+
 Known difference: SentencePiece never yields a special token from text, and transformers does unless it is called with
 `split_special_tokens=True`. And a text's own U+2581 is a space to both, where `data.vocabulary` spells it in bytes.
 """
@@ -18,6 +21,9 @@ from typing import Any
 from trainwright.runtime.data.vocabulary import MODEL_FILE, SPECIAL_TOKENS_FILE
 from trainwright.runtime.export.sentencepiece_model import Kind, Piece, SentencePieceModel, parse
 
+TEMPLATE_FILE = "chat_template.jinja"
+_TURN_END = "<|im_end|>"
+_ASSISTANT_HEADER = r"\Aassistant\n"  # what follows `<|im_start|>`
 _SPACE = "▁"  # what SentencePiece writes for a space
 
 
@@ -27,21 +33,29 @@ class TokenizerNotConvertible(ValueError):
 
 @dataclass(frozen=True)
 class TokenIds:
-    """The ids that open and close a document."""
+    """The ids that open and close a document, and the one that closes a turn of a chat, if there is one."""
 
     begin: int
     end: int
+    turn_end: int | None = None
 
 
-def export_tokenizer(folder: Path, out: Path) -> TokenIds:
+def export_tokenizer(folder: Path, out: Path, *, code_newline: bool) -> TokenIds:
     """`out` holds the tokenizer in the result folder of a tokenizer stage; see `write_tokenizer`."""
     named: dict[str, int] = json.loads((folder / SPECIAL_TOKENS_FILE).read_bytes())
-    return write_tokenizer((folder / MODEL_FILE).read_bytes(), named, out)
+    return write_tokenizer((folder / MODEL_FILE).read_bytes(), named, out, code_newline=code_newline)
 
 
-def write_tokenizer(source: bytes, named: Mapping[str, int], out: Path) -> TokenIds:
+def chat_template(code_newline: bool) -> str:
+    """The chat format in Jinja, as `align.data.chat` renders it; a caller may pass another `code_newline`."""
+    source = (Path(__file__).parent / TEMPLATE_FILE).read_text(encoding="utf-8")
+    return source.replace("CODE_NEWLINE", json.dumps(code_newline))
+
+
+def write_tokenizer(source: bytes, named: Mapping[str, int], out: Path, *, code_newline: bool = True) -> TokenIds:
     """`out` holds tokenizer.model, tokenizer.json, tokenizer_config.json and special_tokens_map.json.
 
+    With chat tokens also chat_template.jinja, which older programs look for in tokenizer_config.json.
     `source` is a SentencePiece model; `named` gives ids the names they have as special tokens, where these are not
     the model's own (InternLM2's chat tokens are spare pieces). Raises TokenizerNotConvertible.
     """
@@ -50,7 +64,8 @@ def write_tokenizer(source: bytes, named: Mapping[str, int], out: Path) -> Token
     pieces = list(model.pieces)
     for name, index in named.items():
         pieces[index] = Piece(name, 0.0, Kind.CONTROL)
-    ids = TokenIds(begin=model.begin_id, end=model.end_id)
+    chat = next((index for index, piece in enumerate(pieces) if piece.text == _TURN_END), None)
+    ids = TokenIds(begin=model.begin_id, end=model.end_id, turn_end=chat)
     # A pad token of its own would be one more row; InternLM2 pads with the end token too.
     roles = {"bos_token": ids.begin, "eos_token": ids.end, "unk_token": model.unknown_id, "pad_token": ids.end}
     special = {role: pieces[index].text for role, index in roles.items()}
@@ -68,6 +83,9 @@ def write_tokenizer(source: bytes, named: Mapping[str, int], out: Path) -> Token
         "clean_up_tokenization_spaces": False,
         "model_max_length": int(1e30),
     }
+    if ids.turn_end is not None:
+        config["chat_template"] = chat_template(code_newline)
+        (out / TEMPLATE_FILE).write_text(chat_template(code_newline), encoding="utf-8")
     (out / MODEL_FILE).write_bytes(source)
     _write(out / "tokenizer.json", _tokenizer_json(model, pieces, ids))
     _write(out / "tokenizer_config.json", config)
@@ -95,7 +113,7 @@ def _tokenizer_json(model: SentencePieceModel, pieces: list[Piece], ids: TokenId
         "padding": None,
         "added_tokens": [_added(index, piece) for index, piece in enumerate(pieces) if _is_added(piece)],
         "normalizer": {"type": "Sequence", "normalizers": encode},
-        "pre_tokenizer": None,
+        "pre_tokenizer": _cut_after_header() if ids.turn_end is not None else None,
         "post_processor": {
             "type": "TemplateProcessing",
             "single": one,
@@ -116,6 +134,11 @@ def _tokenizer_json(model: SentencePieceModel, pieces: list[Piece], ids: TokenId
             "merges": _merges(pieces),
         },
     }
+
+
+def _cut_after_header() -> dict[str, Any]:
+    """A text that begins with the header of an assistant's turn is cut there, so no piece spans the cut."""
+    return {"type": "Split", "pattern": {"Regex": _ASSISTANT_HEADER}, "behavior": "Isolated", "invert": False}
 
 
 def _merges(pieces: list[Piece]) -> list[tuple[str, str]]:
