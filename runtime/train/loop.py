@@ -68,7 +68,7 @@ def run(
     saver = _Saver(stage, chunks, optimizer, out, run_folder)
     state = saver.begin(start, weights_only, head, sources=objective.consumed([0.0] * objective.figures))
     continued_from = state.step if state.step else None
-    parameters = _parameters(chunks)
+    parameters = count_parameters(chunks)
     flops_per_token = model_flops_per_token(stage.model, stage.sequence_length, head)
     planned = Planned(estimate)
     loss, stop, seconds, tokens_before = None, False, 0.0, state.consumed_tokens
@@ -150,7 +150,7 @@ class _Saver:
         self._stage, self._chunks, self._optimizer = stage, chunks, optimizer
         self._folder = out / CHECKPOINTS
         self._events = EventLog(run_folder / EVENTS_FILE, distributed.get_rank())
-        self._companions = _companions(run_folder)
+        self._companions = companions(run_folder)
         self._saved_at = time.monotonic()
         self.newest: str | None = None  # name of the newest checkpoint
 
@@ -203,7 +203,7 @@ class _Saver:
             self._events.write("checkpoint_saved", stage=self._stage.name, step=state.step, dur_ms=took_ms)
 
 
-def _companions(run_folder: Path) -> dict[str, Path]:
+def companions(run_folder: Path) -> dict[str, Path]:
     """What a checkpoint carries to explain itself, as far as the run's folder has it."""
     tokenizer = stage_link(run_folder, "tokenizer")
     files = {
@@ -227,7 +227,7 @@ def _advanced(state: TrainState, tokens: dict[str, int]) -> TrainState:
     )
 
 
-def _parameters(chunks: list[GPTModel]) -> int:
+def count_parameters(chunks: list[GPTModel]) -> int:
     """How many parameters the whole model really has: shards are added up, copies are not. A collective."""
     own = 0
     if parallel_state.get_data_parallel_rank(with_context_parallel=True) == 0:

@@ -61,6 +61,19 @@ def restore(optimizer: ChainedOptimizer, tensors: dict[str, Any], step: int) -> 
             state["step"] = torch.full_like(state["step"], step)
 
 
+def tensors(optimizer: ChainedOptimizer) -> list[torch.Tensor]:
+    """All that the optimizer itself holds on this rank: moments once there are any, and in bf16 the masters."""
+    inner = _only(optimizer)
+    parameters = _parameters(inner.optimizer)
+    moments = [
+        inner.optimizer.state[parameter][name]
+        for parameter in parameters
+        if inner.optimizer.state[parameter]
+        for name in MOMENTS
+    ]
+    return [*moments, *(parameters if inner.config.bf16 else ())]
+
+
 def _restore_sharded(inner: DistributedOptimizer, moments: dict[int, Any], masters: dict[int, Any]) -> None:
     """Each rank takes its range of every whole parameter, counted in the order of `sharded_tensors`."""
     key = -1

@@ -48,13 +48,17 @@ class Report:
 
     def step(self, step: int, values: Mapping[str, float], seconds_left: float) -> None:
         """The step's figures are written; every `log_every` steps, and after the last, also as a line."""
+        self.row(step, values, _line(step, self._stage.steps, values, seconds_left), loss=values["train/loss"])
+
+    def row(self, step: int, values: Mapping[str, float], line: str, **shown: float) -> None:
+        """As `step`, with a line of the caller's own, and figures to show beside the progress bar."""
         if self._metrics is not None:
             self._metrics.write(step, values)
         if self._bar is not None:
-            self._bar.set_postfix(loss=f"{values['train/loss']:.4f}", refresh=False)
+            self._bar.set_postfix({name: f"{value:.4f}" for name, value in shown.items()}, refresh=False)
             self._bar.update()
         if step % self._stage.log_every == 0 or step == self._stage.steps:
-            self.say(_line(step, self._stage.steps, values, seconds_left))
+            self.say(line)
 
 
 def _line(step: int, steps: int, values: Mapping[str, float], seconds_left: float) -> str:
