@@ -9,7 +9,7 @@ import msgspec
 
 from trainwright.compiler.changes import Change, changes
 from trainwright.spec.artefact import read_result, step_times_s, store_folder
-from trainwright.spec.plan import AnyStage, Estimate, PhaseStage, Plan
+from trainwright.spec.plan import AnyStage, Estimate, PhaseStage, Plan, TrainingStage
 
 _OF_A_STAGE = frozenset({"fingerprint", "needs", "kind", "name"})
 
@@ -174,14 +174,14 @@ def _tokens(plan: Plan) -> float:
 
 def _sum(estimates: dict[str, Estimate], value: Callable[[Estimate], float | None]) -> float | None:
     """Over all these phases; None if one of them is unknown."""
-    values = [value(estimate) for estimate in estimates.values()]
+    values = [value(estimate) for estimate in estimates.values() if not estimate.is_open]
     return None if None in values else sum(value for value in values if value is not None)
 
 
 def _lost(plan: Plan, stage: AnyStage, run: Path) -> Lost | None:
     """What the run's folder holds of exactly this stage; None if nothing of it was done."""
     folder = store_folder(run, stage)
-    if isinstance(stage, PhaseStage):
+    if isinstance(stage, TrainingStage):
         times_s = step_times_s(folder)
         hours = sum(times_s) * stage.layout.world_size / 3600
         steps = len(times_s)

@@ -15,6 +15,7 @@ from trainwright.spec.plan import (
     Assumption,
     Estimate,
     Hardware,
+    IterationEstimate,
     Layout,
     LearningRatePlan,
     ModelPlan,
@@ -103,6 +104,8 @@ class Draft:
     named: StageGraph  # placed, with kernels
     graph: StageGraph  # named, with fingerprints
     memory: dict[str, tuple[RankMemory, ...]]  # phase -> one for each pipeline rank
+    expected_steps: dict[str, int | None]  # of stages whose data decide it; None: nobody can tell
+    iterations: dict[str, tuple[IterationEstimate, ...]]  # of a stage of PPO, by placement
     estimates: tuple[Estimate, ...]
     assumptions: tuple[Assumption, ...]
     notices: tuple[Notice, ...]

@@ -29,6 +29,7 @@ from trainwright.compiler.passes.check_world import CHECK_WORLD
 from trainwright.compiler.passes.collect_assumptions import COLLECT_ASSUMPTIONS
 from trainwright.compiler.passes.collect_notices import COLLECT_NOTICES
 from trainwright.compiler.passes.digest_sources import DIGEST_SOURCES
+from trainwright.compiler.passes.estimate_alignment import ESTIMATE_ALIGNMENT
 from trainwright.compiler.passes.estimate_memory import ESTIMATE_MEMORY
 from trainwright.compiler.passes.estimate_time import ESTIMATE_TIME
 from trainwright.compiler.passes.fingerprint_stages import FINGERPRINT_STAGES
@@ -89,6 +90,7 @@ PASSES: tuple[Pass | Check, ...] = (
     PLACE_STAGES,
     NAME_KERNELS,
     FINGERPRINT_STAGES,
+    ESTIMATE_ALIGNMENT,
     ESTIMATE_MEMORY,
     CHECK_MEMORY,
     ESTIMATE_TIME,

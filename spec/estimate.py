@@ -64,6 +64,35 @@ class Goodput(Part, kw_only=True, frozen=True):
     best_share: float  # what `share` would be with it
 
 
+class Moment(Part, kw_only=True, frozen=True):
+    """One of the moments of an iteration of PPO: generate, score, critic, actor."""
+
+    name: str
+    time_s: float | None
+    ranks: int  # that work in it
+    idle: float | None  # share of all of the cluster's ranks' time in it that nothing is done in
+    memory: RankMemory  # of the fullest rank
+
+
+class IterationEstimate(Part, kw_only=True, frozen=True):
+    """An iteration of PPO under one placement of its models. Moments of a split placement may run side by side."""
+
+    placement: str  # "colocated" or "split"
+    chosen: bool
+    ranks: int
+    moments: tuple[Moment, ...]
+    waves: int  # in which a rank's answers are generated: as many as its memory allows at once
+    time_s: float | None
+    idle: float | None  # share of all of the cluster's ranks' time
+    duration_s: float | None  # of the stage
+    cost: float | None
+
+    @property
+    def fullest(self) -> RankMemory:
+        """The memory of the fullest rank at its fullest moment."""
+        return max((moment.memory for moment in self.moments), key=lambda memory: memory.total_bytes)
+
+
 class Estimate(Part, kw_only=True, frozen=True):
     """What a training stage is expected to take. None where nothing is known of the device's speed or its price."""
 
@@ -84,6 +113,13 @@ class Estimate(Part, kw_only=True, frozen=True):
     cost: float | None
     cost_low: float | None
     cost_high: float | None
+    steps: int | None = None  # expected, where the plan does not know them: None also if nobody can
+    iterations: tuple[IterationEstimate, ...] = ()  # of PPO: one for each placement of its models
+
+    @property
+    def is_open(self) -> bool:
+        """Whether a step's time is known, but not how many there are."""
+        return self.step is not None and self.duration_s is None
 
     @property
     def step_time_s(self) -> float | None:

@@ -30,6 +30,8 @@ from trainwright.spec.estimate import (
     ChunkTime,
     Estimate,
     Goodput,
+    IterationEstimate,
+    Moment,
     RankMemory,
     StepTime,
 )
@@ -75,12 +77,14 @@ __all__ = [
     "Goodput",
     "Hardware",
     "IngestStage",
+    "IterationEstimate",
     "LabelFile",
     "LabellerPlan",
     "Layout",
     "LearningRatePlan",
     "ModelChunk",
     "ModelPlan",
+    "Moment",
     "Notice",
     "OnlineStage",
     "OptimizerPlan",
@@ -231,7 +235,7 @@ _REVISIONS = {
     "online": 1,
     "dpo": 1,
     "evaluate": 1,
-    "export": 1,
+    "export": 2,
 }
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from trainwright.compiler.cost.numeric import Number, where
-from trainwright.spec.plan import ModelPlan, PhaseStage
+from trainwright.spec.plan import ModelPlan, RewardStage, TrainingStage
 
 Precision = Literal["fp32", "bf16", "fp16", "fp8"]
 RecomputeModule = Literal["core_attention", "norm", "activation", "mlp"]
@@ -74,6 +74,7 @@ class Case:
     recompute_layers: int | None = None  # with `full`: of each chunk, the first so many layers; None: all
     keep_gathered: Number = False  # sequence parallelism keeps gathered inputs for the backward pass
     context_exchange: Literal["gather", "ring", "all_to_all"] = "gather"  # of context ranks
+    context_heads: int = 1  # with `gather` or `ring`: neighbours that exchange heads for tokens instead
     weight: Number = 1  # ranks over which weights are cut and gathered layer by layer (InternEvo's weight parallel)
     offload_optimizer: float = 0.0  # share of the optimizer's state that lives in host memory
     offload_activations: float = 0.0
@@ -95,6 +96,13 @@ class Case:
         return self.sequence_length * self.micro_batch / self.context
 
     @property
+    def head_ranks(self) -> Number:
+        """Context ranks that share the heads of a tensor rank, each of all their tokens."""
+        if self.context_exchange == "all_to_all":
+            return self.context
+        return where(self.context > 1, self.context_heads, 1)
+
+    @property
     def tokens_per_step(self) -> Number:
         return self.sequence_length * self.micro_batch * self.micro_batches * self.data
 
@@ -104,8 +112,8 @@ class Case:
         return where(self.zero >= 1, self.zero_group * self.context, 1)
 
     @classmethod
-    def of(cls, stage: PhaseStage, *, on_cpu: bool = False) -> "Case":
-        """The step of a planned phase."""
+    def of(cls, stage: TrainingStage, *, on_cpu: bool = False) -> "Case":
+        """The step of a planned training stage."""
         layout = stage.layout
         return cls(
             model=ModelShape.of(stage.model),
@@ -127,6 +135,7 @@ class Case:
             recompute_layers=layout.recompute_layers,
             keep_gathered=layout.keep_gathered,
             context_exchange=layout.context_exchange,
+            context_heads=layout.context_heads,
             weight=layout.weight,
             offload_optimizer=1.0 * ("optimizer" in layout.offload),
             offload_activations=1.0 * ("activations" in layout.offload),
@@ -158,14 +167,20 @@ class Part:
     head: Number
 
 
-def parts_of(stage: PhaseStage) -> tuple[Part, ...]:
-    """One for each pipeline rank of a planned phase."""
+def parts_of(stage: TrainingStage) -> tuple[Part, ...]:
+    """One for each pipeline rank of a planned training stage. A reward model has no head to speak of: one row."""
     parts = []
+    scores = isinstance(stage, RewardStage)
     for rank in range(stage.layout.pipeline):
         own = [chunk for chunk in stage.placement.chunks if chunk.pipeline_rank == rank]
         layers = sum(chunk.last_layer - chunk.first_layer for chunk in own)
         parts.append(
-            Part(rank, layers, int(any(chunk.embedding for chunk in own)), int(any(chunk.head for chunk in own)))
+            Part(
+                rank,
+                layers,
+                int(any(chunk.embedding for chunk in own)),
+                int(any(chunk.head for chunk in own) and not scores),
+            )
         )
     return tuple(parts)
 

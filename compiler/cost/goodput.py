@@ -22,7 +22,7 @@ from dataclasses import dataclass
 
 from trainwright.compiler.cost.case import Case, parts_of
 from trainwright.compiler.cost.parameters import part_parameters
-from trainwright.spec.plan import Goodput, PhaseStage
+from trainwright.spec.plan import Goodput, TrainingStage
 
 # Bytes per parameter in a checkpoint of ours: bf16 weights, fp32 masters and two moments; or fp32 weights and moments.
 _CHECKPOINT_BYTES = {"bf16": 2 + 12, "fp32": 4 + 8}
@@ -39,7 +39,7 @@ class Reliability:
     total_bytes_per_s: float | None  # of all nodes together; None: as many as the nodes give
 
 
-def goodput(stage: PhaseStage, step_s: float, cluster: Reliability) -> Goodput:
+def goodput(stage: TrainingStage, step_s: float, cluster: Reliability) -> Goodput:
     """Of a phase whose steps take `step_s` each."""
     phase_s = stage.steps * step_s
     between_s = cluster.device_seconds_between_failures / stage.layout.world_size
@@ -77,7 +77,7 @@ def best_interval_s(save_s: float, between_s: float) -> float:
     return math.sqrt(2 * save_s * between_s) * (1 + math.sqrt(ratio) / 3 + ratio / 9) - save_s
 
 
-def checkpoint_bytes(stage: PhaseStage) -> Counter[int]:
+def checkpoint_bytes(stage: TrainingStage) -> Counter[int]:
     """How much each node writes of one checkpoint."""
     case, layout = Case.of(stage), stage.layout
     written: Counter[int] = Counter()
@@ -89,7 +89,7 @@ def checkpoint_bytes(stage: PhaseStage) -> Counter[int]:
     return written
 
 
-def _interval_s(stage: PhaseStage, step_s: float) -> float:
+def _interval_s(stage: TrainingStage, step_s: float) -> float:
     """Seconds of training between two checkpoints, as the spec has it; the phase ends with one in any case."""
     plan = stage.checkpoint
     if plan.every_steps is not None:

@@ -24,7 +24,7 @@ from trainwright.compiler.cost.pace import Pace, Pacer
 from trainwright.compiler.cost.parameters import part_parameters
 from trainwright.compiler.cost.schedule import timeline
 from trainwright.spec.device import HardwareFile
-from trainwright.spec.plan import ChunkTime, Hardware, PhaseStage, StepTime
+from trainwright.spec.plan import ChunkTime, Hardware, StepTime, TrainingStage
 
 # Of a step, for each doubling of the nodes: of the order that weak scaling loses in NVIDIA's dgxc-benchmarking.
 JITTER = 0.003
@@ -111,7 +111,7 @@ def quick_step_time(case: Case, hardware: HardwareFile, profile: TimeProfile | N
     return (span + after + profile.step_s) * (1 + _jitter(case))
 
 
-def phase_step_time(stage: PhaseStage, hardware: Hardware) -> StepTime:
+def phase_step_time(stage: TrainingStage, hardware: Hardware) -> StepTime:
     """The step of a planned phase on the plan's hardware. Raises ValueError if no peak is known of it."""
     return step_time(Case.of(stage, on_cpu=hardware.device == "cpu"), parts_of(stage), hardware.figures)
 

@@ -73,7 +73,7 @@ def _what_is_enough(draft: Draft, share: float) -> Enough:
 
 
 def _sum(draft: Draft, key: str) -> float | None:
-    values = [getattr(estimate, key) for estimate in draft.estimates]
+    values = [getattr(estimate, key) for estimate in draft.estimates if not estimate.is_open]
     return None if None in values else sum(values)
 
 

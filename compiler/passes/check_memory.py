@@ -7,8 +7,8 @@ from trainwright.compiler.draft import Check, Draft
 from trainwright.compiler.figures import size
 from trainwright.compiler.search.advice import advice
 from trainwright.compiler.search.ask import question_of
-from trainwright.spec.diagnostics import Diagnostic
-from trainwright.spec.plan import PhaseStage, RankMemory
+from trainwright.spec.diagnostics import Diagnostic, Span
+from trainwright.spec.plan import PhaseStage, RankMemory, TrainingStage
 
 _TERMS = {
     "parameters_bytes": "weights",
@@ -27,7 +27,7 @@ def check_memory(draft: Draft) -> Iterator[Diagnostic]:
     if capacity is None:
         return
     for stage in draft.graph:
-        if not isinstance(stage, PhaseStage):
+        if not isinstance(stage, TrainingStage):
             continue
         fullest = max(draft.memory[stage.name], key=lambda rank: rank.total_bytes)
         if fullest.total_bytes <= TIGHT * capacity:
@@ -38,14 +38,27 @@ def check_memory(draft: Draft) -> Iterator[Diagnostic]:
             beside = f"{size(over)} more than a `{draft.hardware.name}` has"
         else:
             beside = f"{fullest.total_bytes / capacity:.0%} of a `{draft.hardware.name}`"
+        kind = "phase" if isinstance(stage, PhaseStage) else "stage"
         yield Diagnostic(
             "TW330" if over > 0 else "TW331",
-            f"phase `{stage.name}` needs {size(fullest.total_bytes)} on {rank}, {beside}: {_terms(fullest)}",
-            draft.value_at("phases", stage.index, "name"),
-            advice(question_of(draft, stage.index), draft.hardware.figures, stage.layout),
+            f"{kind} `{stage.name}` needs {size(fullest.total_bytes)} on {rank}, {beside}: {_terms(fullest)}",
+            _where(draft, stage),
+            _cure(draft, stage),
             draft.label(f"{size(capacity)} each", "cluster", "gpu"),
             "error" if over > 0 else "warning",
         )
+
+
+def _where(draft: Draft, stage: TrainingStage) -> Span | None:
+    if isinstance(stage, PhaseStage):
+        return draft.value_at("phases", stage.index, "name")
+    return draft.key_at("alignment", stage.name.partition("@")[0])
+
+
+def _cure(draft: Draft, stage: TrainingStage) -> str | None:
+    if isinstance(stage, PhaseStage):
+        return advice(question_of(draft, stage.index), draft.hardware.figures, stage.layout)
+    return "give it a `topology` of its own: larger `tensor`, full `recompute`, or more rows a step for `zero` to share"
 
 
 def _terms(memory: RankMemory) -> str:

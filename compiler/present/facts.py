@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from trainwright.spec.plan import Estimate, Hardware, Layout, PhaseStage, Plan, RankMemory
+from trainwright.spec.plan import Estimate, Hardware, Layout, PhaseStage, Plan, RankMemory, TrainingStage
 
 # The terms of a rank's memory in the order in which they are stacked: letter, name, bytes.
 TERMS: tuple[tuple[str, str, Callable[[RankMemory], int]], ...] = (
@@ -43,7 +43,7 @@ class Range:
 
 @dataclass(frozen=True)
 class Totals:
-    """What all phases take together. None where it is not known of one of them."""
+    """What all stages take together whose steps are known. None where one's time is not known even so."""
 
     duration_s: Range | None
     gpu_hours: float | None
@@ -52,8 +52,13 @@ class Totals:
 
 
 def phases_of(plan: Plan) -> list[PhaseStage]:
-    """The training stages, in the plan's order."""
+    """The stages of pre-training, in the plan's order."""
     return [stage for stage in plan.stages if isinstance(stage, PhaseStage)]
+
+
+def trained_of(plan: Plan) -> list[TrainingStage]:
+    """All stages that train a model, in the plan's order."""
+    return [stage for stage in plan.stages if isinstance(stage, TrainingStage)]
 
 
 def estimate_of(plan: Plan, stage: str) -> Estimate:
@@ -69,13 +74,13 @@ def fullest_of(estimate: Estimate) -> Fullest:
 
 
 def fullest(plan: Plan) -> Fullest:
-    """Of all phases. All run on the same cards, so bytes compare."""
+    """Of all stages. All run on the same cards, so bytes compare."""
     return max(map(fullest_of, plan.estimates), key=lambda each: each.memory.total_bytes)
 
 
 def totals(plan: Plan) -> Totals:
-    """The sums over the phases; an interval's ends are summed too, since what makes one phase slow slows all."""
-    estimates = plan.estimates
+    """The sums over the stages; an interval's ends are summed too, since what makes one stage slow slows all."""
+    estimates = [estimate for estimate in plan.estimates if not estimate.is_open]
     return Totals(
         duration_s=_sum([_range(each.duration_s, each.duration_low_s, each.duration_high_s) for each in estimates]),
         gpu_hours=_plain_sum([each.gpu_hours for each in estimates]),

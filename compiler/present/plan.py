@@ -10,7 +10,17 @@ from rich.text import Text
 from trainwright.compiler.capacity import verdict
 from trainwright.compiler.draw import describe
 from trainwright.compiler.figures import rounded, size
-from trainwright.compiler.present.facts import axes, cluster, estimate_of, fullest, fullest_of, phases_of, totals
+from trainwright.compiler.present.facts import (
+    axes,
+    cluster,
+    estimate_of,
+    fullest,
+    fullest_of,
+    phases_of,
+    totals,
+    trained_of,
+)
+from trainwright.compiler.present.iteration import print_iterations
 from trainwright.compiler.present.notes import print_assumptions, print_notices
 from trainwright.compiler.present.tables import UNKNOWN, interval, number, pairs, percent, seconds, span, table
 from trainwright.compiler.review import Verdict
@@ -24,6 +34,7 @@ def present_plan(plan: Plan, verdicts: Sequence[Verdict], console: Console, *, v
     console.print(_headline(plan))
     console.print(pairs(answers(plan)))
     console.print(_phases(plan))
+    print_iterations(plan, console)
     console.print(_stages(plan, verdicts))
     console.print()
     print_notices(plan, console, verbose=verbose)
@@ -65,8 +76,11 @@ def answers(plan: Plan) -> list[tuple[str, str]]:
         money = span(number(whole.cost.value), interval(number, whole.cost.low, whole.cost.high))
         costs = f"{money}; {hours}{energy}"
     speeds = [f"{percent(each.mfu)} in {each.stage}" for each in plan.estimates if each.mfu is not None]
+    left = [each.stage for each in plan.estimates if each.is_open]
+    unknown = f"{', '.join(left)}: how much text they read is not known; `tokens` of their sources says so"
     return [
         ("fits", _fits(plan)),
+        *([("without", unknown)] if left else []),
         ("takes", span(f"{seconds(time.value)} of training", interval(seconds, time.low, time.high))),
         ("costs", costs),
         ("MFU", f"{', '.join(speeds)}\n({plan.flops_convention})"),
@@ -87,7 +101,7 @@ def _fits(plan: Plan) -> str:
 
 def _phases(plan: Plan) -> Table:
     made = table("\nPhases", "phase", "layout", right=("memory", "card", "step", "MFU", "time", "cost"))
-    for phase in phases_of(plan):
+    for phase in trained_of(plan):
         estimate = estimate_of(plan, phase.name)
         full = fullest_of(estimate)
         made.add_row(
