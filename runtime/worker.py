@@ -13,9 +13,20 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from trainwright.runtime.data.vocabulary import Vocabulary
 from trainwright.runtime.events import EventLog
 from trainwright.runtime.store import STOP_FILE, SUMMARY_FILE, Store, write_atomically
-from trainwright.spec.plan import EvaluateStage, ExportStage, PhaseStage, decode
+from trainwright.runtime.train.summary import PhaseSummary
+from trainwright.spec.plan import (
+    EvaluateStage,
+    ExportStage,
+    PhaseStage,
+    RewardStage,
+    SftStage,
+    decode,
+)
+
+AnyTraining = PhaseStage | SftStage | RewardStage
 
 
 def main() -> int:
@@ -31,8 +42,8 @@ def main() -> int:
     if rank > 0:
         _redirect_output(out / "logs" / f"rank_{rank:05d}.stdout")
     try:
-        if isinstance(stage, PhaseStage):
-            summary = _train(store, stage, out, stop)
+        if isinstance(stage, AnyTraining):
+            summary = _train(store, stage, out, stop).to_dict()
         elif isinstance(stage, EvaluateStage):
             from trainwright.runtime.evaluate import evaluate
 
@@ -59,21 +70,31 @@ def main() -> int:
     return 0
 
 
-def _train(store: Store, stage: PhaseStage, out: Path, stop: Callable[[], bool]) -> dict[str, Any]:
-    from trainwright.runtime.train.phase import train
+def _train(store: Store, stage: AnyTraining, out: Path, stop: Callable[[], bool]) -> PhaseSummary:
+    from trainwright.runtime import host
 
+    host.install()  # before anything of Megatron-core
     inputs = store.inputs(stage)
-    start = inputs[stage.start_from] if stage.start_from is not None else None
-    estimate = next((estimate for estimate in store.plan.estimates if estimate.stage == stage.name), None)
-    return train(
-        stage,
-        estimate=estimate,
-        data=inputs["tokenize"],
-        start=start,
-        out=out,
-        run_folder=store.folder,
-        should_stop=stop,
-    ).to_dict()
+    attempt: dict[str, Any] = {
+        "estimate": next((estimate for estimate in store.plan.estimates if estimate.stage == stage.name), None),
+        "out": out,
+        "run_folder": store.folder,
+        "should_stop": stop,
+    }
+    if isinstance(stage, PhaseStage):
+        from trainwright.runtime.train import phase
+
+        start = inputs[stage.start_from] if stage.start_from is not None else None
+        return phase.train(stage, data=inputs["tokenize"], start=start, **attempt)
+    if isinstance(stage, SftStage):
+        from trainwright.runtime.align import sft
+
+        return sft.train(stage, inputs=inputs, **attempt)
+    from trainwright.runtime.align.reward import stage as reward
+
+    vocabulary = Vocabulary(inputs["tokenizer"])
+    root = (store.folder / store.plan.root).resolve()
+    return reward.train(stage, inputs=inputs, vocabulary=vocabulary, root=root, **attempt)
 
 
 def _stop_request(stop_file: Path) -> Callable[[], bool]:
