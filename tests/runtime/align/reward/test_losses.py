@@ -51,7 +51,7 @@ def test_gradients_are_those_of_float64_autograd_of_the_plain_formulas() -> None
     for mine, exact, from_float in zip(
         torch.autograd.grad(ours.sum(), (chosen, rejected)),
         wanted,
-        torch.autograd.grad(ranking_loss(*single, 0.3, 2.0).sum(), single),
+        torch.autograd.grad(ranking_loss(single[0], single[1], 0.3, 2.0).sum(), single),
         strict=True,
     ):
         assert torch.allclose(mine, exact, rtol=1e-10)
