@@ -4,11 +4,12 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from tests.worlds import Worlds, forked_worlds
 
 ROOT = Path(__file__).parents[1]
 Command = Callable[..., subprocess.CompletedProcess[str]]
@@ -73,3 +74,10 @@ def micro(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     done = made.trainwright("run", "micro.toml", "-y", "-q", timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
     return made
+
+
+@pytest.fixture(scope="session")
+def worlds() -> Iterator[Worlds]:
+    """Worlds of several processes, for which torch and Megatron-core are imported once."""
+    with forked_worlds() as made:
+        yield made

@@ -1,4 +1,4 @@
-"""One process of a small world that compares exchanges with one call: `python ranks.py RANK RANKS JOB.json`.
+"""One process of a small world that compares exchanges with one call: `python -m ...ranks RANK RANKS JOB`.
 
 Run by test_context_parallel.py, not collected. Every rank draws the same whole tensors and takes its slices; rank 0
 writes the largest differences of output and gradients over all ranks, relative to the largest number of each.

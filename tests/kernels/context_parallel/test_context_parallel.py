@@ -9,6 +9,7 @@ from typing import Literal
 
 import pytest
 import torch
+from tests.worlds import Worlds
 
 from trainwright.kernels.context_parallel.exchange import by_rank, in_order
 from trainwright.kernels.context_parallel.local import local_attention
@@ -18,19 +19,9 @@ from trainwright.kernels.reference import attend
 
 
 @pytest.mark.parametrize("ranks", [2, 4])
-def test_every_exchange_equals_one_call(ranks: int, tmp_path: Path) -> None:
+def test_every_exchange_equals_one_call(ranks: int, worlds: Worlds, tmp_path: Path) -> None:
     job = tmp_path / "job"
-    script = str(Path(__file__).with_name("ranks.py"))
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "error"}
-    processes = [
-        subprocess.Popen(
-            [sys.executable, script, str(rank), str(ranks), str(job)],
-            env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        )
-        for rank in range(ranks)
-    ]  # fmt: skip
-    outputs = [process.communicate(timeout=300)[0] for process in processes]
-    assert all(process.returncode == 0 for process in processes), "\n".join(outputs)
+    assert worlds.run("tests.kernels.context_parallel.ranks", ranks, job)
     result = json.loads(job.with_suffix(".result").read_text())
     assert len(result["differences"]) == (3 if ranks == 2 else 5) * 10
     for case, apart in result["differences"].items():

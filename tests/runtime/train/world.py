@@ -1,15 +1,13 @@
-"""Small worlds that train a toy model: `python world.py`, one after another, each as a line `WORLD_SIZE JOB.json`.
+"""One process of a small world that trains a toy model: `python -m tests.runtime.train.world RANK WORLD_SIZE JOB.json`.
 
-Run by the fixture `world` (conftest.py), not collected. A world's processes are forks of this one, which has imported
-everything; how each ended is a line of stdout, and what it said lies beside the job. A job is {"do": "losses" |
-"phase", ...}; rank 0 writes its result beside it. Processes meet at a file, so that no port is needed.
+Run by the fixture `world` (conftest.py), not collected. A job is {"do": "losses" | "phase", ...}; rank 0 writes its
+result beside the job. Processes meet at a file, so that no port is needed.
 """
 
 import json
 import os
 import signal
 import sys
-import traceback
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -42,7 +40,6 @@ from trainwright.spec.plan import (  # noqa: E402
 
 LENGTH = 32
 SEQUENCES = 8
-TIMEOUT_S = 600
 
 
 def layout(changes: dict[str, Any]) -> Layout:
@@ -160,9 +157,9 @@ def losses(stage: PhaseStage) -> list[list[float]]:
     return result
 
 
-def train(rank: int, world_size: int, path: Path) -> None:
-    """One process of a world."""
+def main() -> None:
     torch.set_num_threads(1)
+    rank, world_size, path = int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3])
     job = json.loads(path.read_text())
     results: list[Any] = []
     for number, changes in enumerate(job["layouts"]):
@@ -191,35 +188,6 @@ def train(rank: int, world_size: int, path: Path) -> None:
         parallel.finalize()
     if rank == 0:
         path.with_suffix(".result").write_text(json.dumps(results))
-
-
-def fork(rank: int, world_size: int, path: Path) -> int:
-    """The id of a new process of a world."""
-    process = os.fork()
-    if process:
-        return process
-    code = 1
-    try:
-        signal.alarm(TIMEOUT_S)
-        said = os.open(path.with_suffix(f".{rank}.log"), os.O_WRONLY | os.O_CREAT)
-        os.dup2(said, 1)
-        os.dup2(said, 2)
-        train(rank, world_size, path)
-        code = 0
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
-
-
-def main() -> None:
-    for line in sys.stdin:
-        size, path = line.rstrip("\n").split(" ", 1)
-        processes = [fork(rank, int(size), Path(path)) for rank in range(int(size))]
-        codes = [os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) for process in processes]
-        print(json.dumps(codes), flush=True)
 
 
 if __name__ == "__main__":
