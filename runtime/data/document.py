@@ -20,6 +20,7 @@ class Document(msgspec.Struct, frozen=True, omit_defaults=True):
     text: str
     path: str | None = None
     title: str | None = None
+    repository: str | None = None  # said by a JSON line; `path` is then the path in it
 
 
 _decoder = msgspec.json.Decoder(Document)

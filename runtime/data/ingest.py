@@ -21,6 +21,7 @@ from trainwright.runtime.data.errors import DataError
 from trainwright.runtime.data.files import source_files
 from trainwright.runtime.data.parallel import ordered_map
 from trainwright.runtime.data.records import Bad, digest, documents
+from trainwright.runtime.data.repositories import join, reading_unit
 from trainwright.runtime.data.split import DROPPED, HELD_OUT, TRAIN, Decisions, Digests, decide, first_occurrences
 from trainwright.spec.files import SourceFile
 from trainwright.spec.plan import IngestStage, SourcePlan
@@ -94,7 +95,7 @@ def _read(stage: IngestStage, root: Path, parts: Path, progress: Callable[[str],
 
     def tasks() -> Iterator[_ReadTask]:
         for source in stage.sources:
-            for index, group in enumerate(_groups(files[source.name])):
+            for index, group in enumerate(_groups(source, files[source.name])):
                 if sizes[source.name] < limits[source.name]:
                     yield _ReadTask(source, group, parts / f"{source.name}.{index:06d}")
 
@@ -124,14 +125,22 @@ def _tell(name: str, shards: list[_Shard], size_bytes: int, progress: Callable[[
     progress(f"{name}: {count:,} documents, {size_bytes / 1e6:.1f} MB of text{told}")
 
 
-def _groups(files: list[SourceFile]) -> Iterator[tuple[SourceFile, ...]]:
+def _groups(source: SourcePlan, files: list[SourceFile]) -> Iterator[tuple[SourceFile, ...]]:
+    """Files that are read together; a repository's are, where repositories are joined."""
+    if source.repository_bytes is not None:
+        files = sorted(files, key=lambda file: (reading_unit(source, file), file.name))
     group: list[SourceFile] = []
     for file in files:
-        if group and (sum(f.size_bytes for f in group) + file.size_bytes > _GROUP_BYTES or len(group) == _GROUP_FILES):
+        full = sum(f.size_bytes for f in group) + file.size_bytes > _GROUP_BYTES or len(group) >= _GROUP_FILES
+        if group and full and not _belong_together(source, group[-1], file):
             yield tuple(group)
             group = []
         group.append(file)
     yield tuple(group)
+
+
+def _belong_together(source: SourcePlan, one: SourceFile, other: SourceFile) -> bool:
+    return source.repository_bytes is not None and reading_unit(source, one) == reading_unit(source, other)
 
 
 def _read_group(task: _ReadTask) -> _Shard:
@@ -143,7 +152,8 @@ def _read_group(task: _ReadTask) -> _Shard:
 
     def lines() -> Iterator[bytes]:
         total = 0
-        for found in itertools.chain.from_iterable(documents(task.source, file) for file in task.files):
+        each = itertools.chain.from_iterable(documents(task.source, file) for file in task.files)
+        for found in each if task.source.repository_bytes is None else join(each, task.source):
             if isinstance(found, Bad):
                 bad[found.reason] += 1
                 first_bad.extend([f"{found.where}: {found.reason}"] if len(first_bad) < _SHOWN else [])

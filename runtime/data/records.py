@@ -43,10 +43,15 @@ def documents(source: SourcePlan, file: SourceFile) -> Iterator[Document | Bad]:
             if choose and not selected(name, source.include, source.exclude):
                 continue
             path = printable(f"{file.name}/{name}" if choose else name)
-            if source.format == "jsonl" or (source.format == "auto" and bare_suffix(name) in _JSON_LINES):
+            if is_json_lines(source, name):
                 yield from _json_lines(source, path, stream)
             else:
                 yield _whole_file(source, path, stream.read())
+
+
+def is_json_lines(source: SourcePlan, name: str) -> bool:
+    """Whether a file of the source holds a document per line."""
+    return source.format == "jsonl" or (source.format == "auto" and bare_suffix(name) in _JSON_LINES)
 
 
 def digest(text: bytes) -> bytes:
@@ -65,17 +70,22 @@ def _json_lines(source: SourcePlan, path: str, stream: IO[bytes]) -> Iterator[Do
         except msgspec.DecodeError:
             yield Bad("empty" if not line.strip() else "not a JSON object", where)
             continue
-        if source.text_key not in row:
-            yield Bad(f"no key `{source.text_key}`", where)
+        needed = (source.text_key, "repo", "path") if source.repository_bytes is not None else (source.text_key,)
+        missing = [key for key in needed if key not in row]
+        if missing:
+            yield Bad(f"no key `{missing[0]}`", where)
             continue
         try:
-            text = _string.decode(row[source.text_key])
+            text, *place = [_string.decode(row[key]) for key in needed]
         except UnicodeDecodeError:
             yield Bad("not UTF-8", where)
         except msgspec.DecodeError:
-            yield Bad(f"`{source.text_key}` is not a string", where)
+            yield Bad(f"{' or '.join(f'`{key}`' for key in needed)} is not a string", where)
         else:
-            yield _document(source, path, number, text, _title(row))
+            document = _document(source, path, number, text, _title(row))
+            if place and isinstance(document, Document):
+                document = msgspec.structs.replace(document, repository=place[0], path=place[1])
+            yield document
 
 
 def _title(row: dict[str, msgspec.Raw]) -> str | None:
