@@ -51,8 +51,8 @@ def advantages(
 
 def normalised(advantages_N: Floats) -> Floats:
     """The advantages with mean 0 and deviation 1 over all tokens of the iteration."""
-    centred_N: Floats = advantages_N - advantages_N.mean()
-    return centred_N / (centred_N.std() + 1e-8)
+    flat_N: Floats = (advantages_N - advantages_N.mean()) / (advantages_N.std() + 1e-8)
+    return flat_N
 
 
 def explained_variance(values_N: Floats, returns_N: Floats) -> float:

@@ -1,0 +1,122 @@
+"""Answers of the same queries early and late: what the online stage and the report compare.
+
+`probes.jsonl` has the rows of `rollouts.jsonl` and three keys more: {"model": "start" (the reference), "early" (the
+actor after a tenth of the iterations in which it learns, at least one), "late" (the actor at the end), "split" (of the
+queries: "held_out", or "train" if none are held out), "prompt_tokens" (without `<s>`)}. "iteration" is how many
+iterations the model had seen. All three answer the same queries, at most as many as an iteration has, from the same
+seeds.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from megatron.core.models.gpt import GPTModel
+from torch import distributed
+
+from trainwright.runtime import host
+from trainwright.runtime.align.data.rows import Queries
+from trainwright.runtime.align.ppo.iteration import Answering, Judging
+from trainwright.runtime.align.ppo.models import Models
+from trainwright.runtime.align.ppo.queries import PROBES, answer_seeds, draw, short_enough
+from trainwright.runtime.align.ppo.rollouts import append, cut_back
+from trainwright.runtime.align.ppo.rows import read_all, read_log_probs
+from trainwright.runtime.data.vocabulary import Vocabulary
+from trainwright.runtime.train.step import over_all_ranks
+from trainwright.spec.plan import PpoStage
+
+PROBES_FILE = "probes.jsonl"
+
+Model = Literal["start", "early", "late"]
+
+
+@dataclass(frozen=True)
+class Probes:
+    """The queries of a stage that its models are compared by."""
+
+    stage: PpoStage
+    source: Queries
+    rows: list[int]
+    path: Path
+
+    @classmethod
+    def of(cls, stage: PpoStage, conversations: Path, longest: int, out: Path) -> "Probes":
+        """From the folder of the conversations stage; queries of more than `longest` tokens are left out."""
+        source = Queries(conversations, stage.queries, "held_out")
+        fitting = short_enough(source, longest)
+        if not fitting:
+            source = Queries(conversations, stage.queries, "train")
+            fitting = short_enough(source, longest)
+        count = min(len(fitting), stage.sequences_per_step)
+        chosen = draw(len(fitting), count, seed=stage.seed, round_=stage.round, iteration=0)
+        return cls(stage, source, [fitting[place] for place in chosen], out / PROBES_FILE)
+
+    def cut_back(self, iteration: int) -> None:
+        """The file holds no answers of models that come later."""
+        cut_back(self.path, iteration)
+
+    def due(self, iteration: int) -> list[Model]:
+        """The models that stand after so many iterations. A model may be two: where all is over after one."""
+        learning = max(0, self.stage.steps - self.stage.critic_warmup)
+        early = min(self.stage.steps, self.stage.critic_warmup + max(1, learning // 10))
+        at: dict[Model, int] = {"start": 0, "early": early, "late": self.stage.steps}
+        return [model for model, place in at.items() if place == iteration]
+
+    def missing(self, iteration: int) -> list[Model]:
+        """Of those, the ones whose answers are not all in the file; what there is of them is gone. A collective."""
+        due = self.due(iteration)
+        if not due:
+            return []
+        complete = torch.zeros((), dtype=torch.float64, device=host.device())
+        if distributed.get_rank() == 0:
+            there = self._written()
+            if all(there.get(model, 0) == len(self.rows) for model in due):
+                complete += 1
+            else:
+                cut_back(self.path, iteration - 1)
+        return [] if over_all_ranks(complete).item() else due
+
+    def _written(self) -> dict[str, int]:
+        found: dict[str, int] = {}
+        if self.path.exists():
+            for line in self.path.read_text(encoding="utf-8").splitlines(keepends=True):
+                if line.endswith("\n"):
+                    model = json.loads(line)["model"]
+                    found[model] = found.get(model, 0) + 1
+        return found
+
+    def write(
+        self, iteration: int, models: Models, answering: Answering, judging: Judging, vocabulary: Vocabulary
+    ) -> None:
+        """The file has the answers of the models that are due after the iteration. A collective. Raises Stopped."""
+        for model in self.missing(iteration):
+            if model == "start":
+                with models.reference.here() as chunks:
+                    rows = self._rows(chunks, models, answering, judging, vocabulary, iteration)
+            else:
+                rows = self._rows(models.actor.chunks, models, answering, judging, vocabulary, iteration)
+            if distributed.get_rank() == 0:
+                append(self.path, [{**row, "model": model, "split": self.source.split} for row in rows])
+
+    def _rows(
+        self,
+        chunks: Sequence[GPTModel],
+        models: Models,
+        answering: Answering,
+        judging: Judging,
+        vocabulary: Vocabulary,
+        iteration: int,
+    ) -> list[dict[str, Any]]:
+        seeds = answer_seeds(PROBES, len(self.rows), seed=self.stage.seed, round_=self.stage.round, iteration=0)
+        rollouts = answering.answer(chunks, self.source, self.rows, seeds)
+        packer = judging.packer(rollouts)
+        log_probs_N = read_all(chunks, read_log_probs, packer, packer.micro_batches(range(len(self.rows))))[0]
+        judged = judging.judged(models, rollouts, log_probs_N)
+        prompts = [query.prompt.tolist() for query in rollouts.queries]
+        return [
+            {**row, "prompt_tokens": prompt}
+            for row, prompt in zip(judged.rows(vocabulary, iteration), prompts, strict=True)
+        ]

@@ -1,0 +1,146 @@
+"""Rounds of PPO: what they leave, the same in every layout, and the same after any death."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+World = Callable[..., Any]
+
+PHASES = ("generate", "score", "critic", "actor", "save")
+PAIRS: dict[str, dict[str, Any]] = {
+    "TP 2": {"tensor": 2},
+    "TP 2 + SP": {"tensor": 2, "sequence_parallel": True},
+    "PP 2": {"pipeline": 2},
+    "PP 2 x VPP 2": {"pipeline": 2, "virtual_pipeline": 2, "schedule": "interleaved"},
+    "DP 2": {"data": 2},
+    "CP 2": {"context": 2},
+}
+
+
+def rows(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def metrics(out: Path) -> list[dict[str, float]]:
+    """Of every iteration, without what depends on the clock and on the machine."""
+    found = rows(out / "metrics.jsonl")
+    assert [row["step"] for row in found] == list(range(1, len(found) + 1))
+    return [
+        {name: value for name, value in row.items() if not name.startswith(("ppo_time/", "perf/", "memory/", "stage"))}
+        for row in found
+    ]
+
+
+def kept(out: Path) -> dict[str, Any]:
+    """All that a round leaves of its figures."""
+    return {"metrics": metrics(out), **{name: rows(out / f"{name}.jsonl") for name in ("rollouts", "probes")}}
+
+
+def checkpoints(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.glob("iter_*"))
+
+
+@pytest.mark.slow
+def test_a_round_leaves_both_models_its_figures_its_rollouts_and_its_probes(world: World, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    (summary,) = world(1, layouts=[{}], out=[str(out)])
+    assert (summary["step"], summary["interrupted"], summary["queries_left_out"]) == (3, False, 1)
+    first, second, third = metrics(out)
+    # While the critic warms up the actor stays what it was: the reference.
+    assert first["ppo/kl_ref"] == second["ppo/kl_ref"] == 0.0 != third["ppo/kl_ref"]
+    assert "ppo/policy_loss" not in first
+    # The first step of an iteration sees the very log-probabilities that it compares with.
+    assert second["ppo/approx_kl"] == third["ppo/clip_frac"] == 0.0
+    assert second["ppo/policy_loss"] == pytest.approx(-second["ppo/adv_mean"], rel=1e-5)
+    names = (
+        "policy_loss clip_frac approx_kl kl_ref entropy ptx_loss value_loss explained_var reward_mean reward_std "
+        "adv_mean response_len_mean truncated_pct logprob_gap_max"
+    )
+    assert {f"ppo/{name}" for name in names.split()} <= second.keys()
+    assert {"ppo_reward_by_domain/even", "ppo_reward_by_domain/odd"} <= second.keys()
+    assert max(row["ppo/logprob_gap_max"] for row in (first, second, third)) < 1e-4
+    phases = [(row["phase"], row["iteration"]) for row in rows(out / "events.jsonl") if row["event"] == "ppo_phase"]
+    assert [phase for phase, iteration in phases if iteration == 1] == ["generate", "score", "critic", "save"]
+    assert [phase for phase, iteration in phases if iteration == 2] == list(PHASES)
+
+    answers = rows(out / "rollouts.jsonl")
+    assert [row["iteration"] for row in answers] == [1] * 8 + [2] * 8 + [3] * 8
+    assert all(row["truncated"] == (row["answer_tokens"][-1] not in (2, 3)) for row in answers)
+    mean = sum(row["score"] for row in answers[8:16]) / 8
+    assert second["ppo/reward_mean"] == pytest.approx(mean, rel=1e-12)
+    probes = rows(out / "probes.jsonl")
+    assert [(row["model"], row["iteration"]) for row in probes] == [("start", 0)] * 5 + [("early", 2)] * 5 + [
+        ("late", 3)
+    ] * 5
+    assert {row["split"] for row in probes} == {"held_out"}
+    assert len({tuple(row["prompt_tokens"]) for row in probes}) == 5
+    assert all(row["kl"] == 0.0 for row in probes[:5])
+
+    assert (
+        checkpoints(out / "checkpoints")
+        == checkpoints(out / "critic" / "checkpoints")
+        == ["iter_0000002", "iter_0000003"]
+    )
+    state = json.loads((out / "checkpoints" / "iter_0000003" / "train_state.json").read_text())
+    assert (state["step"], state["optimizer_steps"]) == (3, 2)
+    assert set(state["consumed_tokens_by_source"]) == {"questions", "code", "prose"}
+
+
+@pytest.mark.slow
+def test_every_layout_gives_the_figures_and_the_answers_of_one_process(world: World, tmp_path: Path) -> None:
+    changes = {"steps": 2, "critic_warmup": 0, "mini_batches": 2, "epochs": 2, "every_steps": 2}
+    one = tmp_path / "one"
+    world(1, layouts=[{}], out=[str(one)], changes=changes)
+    outs = [tmp_path / str(number) for number in range(len(PAIRS))]
+    world(2, layouts=list(PAIRS.values()), out=list(map(str, outs)), changes=changes)
+    expected = kept(one)
+    for name, out in zip(PAIRS, outs, strict=True):
+        found = kept(out)
+        for kind in ("rollouts", "probes"):
+            tokens = [[row["answer_tokens"] for row in side[kind]] for side in (found, expected)]
+            assert tokens[0] == tokens[1], (name, kind)
+            for key in ("score", "kl", "log_prob"):
+                values = [[row[key] for row in side[kind]] for side in (found, expected)]
+                assert values[0] == pytest.approx(values[1], rel=1e-5, abs=2e-5), (name, kind, key)
+        for row, other in zip(found["metrics"], expected["metrics"], strict=True):
+            gap = row.pop("ppo/logprob_gap_max")
+            assert gap < 1e-4, name
+            norms = {key: row.pop(key) for key in [*row] if key.endswith("grad_norm")}
+            assert norms == pytest.approx({key: other[key] for key in norms}, rel=1e-4), name
+            assert row == pytest.approx({key: other[key] for key in row}, rel=1e-5, abs=1e-5), name
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("phase", PHASES)
+def test_killed_in_any_phase_what_follows_is_equal_bit_by_bit(world: World, tmp_path: Path, phase: str) -> None:
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    world(1, layouts=[{}], out=[str(whole)])
+    assert world(1, layouts=[{}], out=[str(killed)], kill=[phase, 3]) is None
+    begun = rows(killed / "events.jsonl")[-1]
+    assert (begun["event"], begun["phase"], begun["iteration"]) == ("ppo_phase", phase, 3)
+    assert checkpoints(killed / "checkpoints")[-1] == "iter_0000002"
+    (summary,) = world(1, layouts=[{}], out=[str(killed)])
+    assert summary["continued_from"] == 2
+    assert kept(killed) == kept(whole)
+    assert checkpoints(killed / "critic" / "checkpoints") == checkpoints(killed / "checkpoints")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("phase", PHASES)
+def test_asked_to_stop_in_any_phase_a_round_saves_and_goes_on_bit_by_bit(
+    world: World, tmp_path: Path, phase: str
+) -> None:
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    changes = {"every_steps": 100}
+    world(1, layouts=[{}], out=[str(whole)], changes=changes)
+    (summary,) = world(1, layouts=[{}], out=[str(stopped)], stop=[phase, 2], changes=changes)
+    # What has begun to learn is finished, what has not is dropped.
+    assert summary["interrupted"]
+    assert summary["step"] == (1 if phase in ("generate", "score") else 2)
+    assert checkpoints(stopped / "checkpoints") == [f"iter_{summary['step']:07d}"]
+    (summary,) = world(1, layouts=[{}], out=[str(stopped)], changes=changes)
+    assert not summary["interrupted"]
+    assert kept(stopped) == kept(whole)

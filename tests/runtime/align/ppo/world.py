@@ -1,0 +1,94 @@
+"""One process of a small world that does rounds of PPO: `python -m tests.runtime.align.ppo.world RANK WORLD JOB.json`.
+
+Run by the fixture `world` (conftest.py), not collected. A job is {"folder", "layouts": [...], "out": [...], "changes",
+"kill" or "stop": [phase, iteration]}; rank 0 keeps each layout's summary beside the job.
+"""
+
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+from trainwright.runtime import host
+
+host.install()
+
+import torch  # noqa: E402
+from tests.runtime.align.ppo import toy  # noqa: E402
+from torch import distributed  # noqa: E402
+
+from trainwright.runtime.align.ppo import saver  # noqa: E402
+from trainwright.runtime.align.ppo import stage as ppo  # noqa: E402
+from trainwright.runtime.train import step  # noqa: E402
+
+
+def at(place: list[Any], events: Path) -> bool:
+    """Whether the newest phase that began is this one: [phase, iteration]."""
+    rows = [json.loads(line) for line in events.read_text().splitlines()] if events.exists() else []
+    begun = [[row["phase"], row["iteration"]] for row in rows if row["event"] == "ppo_phase"]
+    return bool(begun) and begun[-1] == place
+
+
+def die_inside(place: list[Any], events: Path) -> None:
+    """This process kills itself in the middle of that phase: after its forward passes, or between its two saves."""
+
+    def dying(function: Any) -> Any:
+        def called(*args: Any, **options: Any) -> Any:
+            result = function(*args, **options)
+            if at(place, events):
+                os.kill(os.getpid(), signal.SIGKILL)
+            return result
+
+        return called
+
+    from trainwright.runtime.align.ppo import iteration, models, rows
+
+    iteration.generate = dying(iteration.generate)
+    rows.forward_pass = dying(step.forward_pass)
+    models.train_step = dying(step.train_step)
+    saver.checkpoint.save = dying(saver.checkpoint.save)
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    rank, world_size, path = int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3])
+    job = json.loads(path.read_text())
+    folder = Path(job["folder"])
+    results = []
+    for number, (layout, out) in enumerate(zip(job["layouts"], job["out"], strict=True)):
+        stage = toy.stage(layout, **job.get("changes", {}))
+        for meeting in ("start", "round"):
+            file = f"file://{path}.{number}.{meeting}"
+            if meeting == "start" and (folder / "sft").exists():
+                continue
+            distributed.init_process_group("gloo", init_method=file, rank=rank, world_size=world_size)
+            if meeting == "start":
+                from trainwright.runtime.train import parallel
+
+                parallel.initialize(stage.layout, seed=1)
+                if rank == 0:
+                    toy.write_data(folder)
+                toy.write_starts(folder, stage)
+                parallel.finalize()
+        events = Path(out) / "events.jsonl"
+        Path(out).mkdir(exist_ok=True)
+        if "kill" in job:
+            die_inside(job["kill"], events)
+        summary = ppo.train(
+            stage,
+            inputs=toy.inputs(folder),
+            vocabulary=toy.Letters(),  # type: ignore[arg-type]
+            root=folder,
+            out=Path(out),
+            run_folder=Path(out),
+            should_stop=lambda: "stop" in job and at(job["stop"], events),  # noqa: B023
+        )
+        results.append(summary.to_dict())
+    if rank == 0:
+        path.with_suffix(".result").write_text(json.dumps(results))
+
+
+if __name__ == "__main__":
+    main()
