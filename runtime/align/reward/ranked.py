@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from trainwright.runtime.align.data.pack import pack
 from trainwright.runtime.align.data.rows import RankedRows, Tokens
+from trainwright.runtime.align.packed import pack_epochs
 from trainwright.runtime.align.reward.framing import Framing
 from trainwright.runtime.align.reward.losses import ordered_pairs
 from trainwright.spec.plan import RewardStage
@@ -79,15 +79,13 @@ class Schedule:
     """Which lists each row of each step holds: all of them once an epoch, packed and ordered by the seed."""
 
     def __init__(self, lists: RankedLists, stage: RewardStage) -> None:
-        lengths = lists.lengths_N.tolist()
         self._answers_N = lists.answers_N
         self._per_step = stage.sequences_per_step
-        self._rows = [
-            row
-            for epoch in range(stage.epochs)
-            for row in pack(lengths, stage.sequence_length, seed=stage.seed + epoch)
-        ]
-        self.steps = -(-len(self._rows) // self._per_step)
+        self._rows = pack_epochs(lists.lengths_N, stage.sequence_length, seed=stage.seed, epochs=stage.epochs)
+
+    def __len__(self) -> int:
+        """Rows of all epochs."""
+        return len(self._rows)
 
     def rows(self, step: int, start: int, stop: int) -> list[list[int]]:
         """The lists in rows `start` to `stop` of the step; the last step's last rows may be empty."""

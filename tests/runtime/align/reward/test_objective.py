@@ -14,6 +14,7 @@ from trainwright.runtime import host
 
 host.install()
 
+from trainwright.runtime.align.packed import as_long_as  # noqa: E402
 from trainwright.runtime.align.reward.losses import barrier, ordered_pairs, ranking_loss  # noqa: E402
 from trainwright.runtime.align.reward.objective import RewardObjective  # noqa: E402
 from trainwright.runtime.align.reward.ranked import RankedLists, Schedule  # noqa: E402
@@ -39,7 +40,7 @@ def step_of(stage: RewardStage, lists: RankedLists) -> tuple[dict[str, float], f
     optimizer = build_optimizer(wrapped, stage.optimizer, stage.layout, stage.precision)
     set_learning_rate(optimizer, 1e-3)
     schedule = Schedule(lists, stage)
-    assert schedule.steps == 1
+    assert len(schedule) <= stage.sequences_per_step
     objective = RewardObjective(stage, lists, schedule)
     figures, norm = train_step(wrapped, optimizer, objective, objective.micro_batches(0))
     return objective.metrics(figures.tolist()), norm
@@ -109,7 +110,7 @@ def test_the_barrier_brings_runaway_scores_back(folder: Path, weight: float, low
     optimizer = build_optimizer(wrapped, stage.optimizer, stage.layout, stage.precision)
     set_learning_rate(optimizer, 3e-4)
     saturated = []
-    for number in range(schedule.steps):
+    for number in range(as_long_as(stage, len(schedule)).steps):
         figures, _ = train_step(wrapped, optimizer, objective, objective.micro_batches(number))
         saturated.append(objective.metrics(figures.tolist())["rm/saturated_pct"])
     assert saturated[0] > 90.0
@@ -124,10 +125,12 @@ def test_every_list_is_in_one_row_of_every_epoch_and_the_rest_is_told(folder: Pa
     assert "longer than the longest allowed, 12" in why
     assert "and a row has 30" in why
     schedule = Schedule(lists, stage)
-    rows = [row for step in range(schedule.steps) for row in schedule.rows(step, 0, 8)]
+    rows = [row for step in range(as_long_as(stage, len(schedule)).steps) for row in schedule.rows(step, 0, 8)]
     assert sorted(number for row in rows for number in row) == sorted([*range(len(lists))] * 2)
     assert all(sum(lists.lengths_N[row]) <= 30 for row in rows)
-    assert pairs_of(lists, rows) == sum(schedule.counts(step)[0] for step in range(schedule.steps))
+    assert pairs_of(lists, rows) == sum(
+        schedule.counts(step)[0] for step in range(as_long_as(stage, len(schedule)).steps)
+    )
 
 
 def pairs_of(lists: RankedLists, rows: Sequence[Sequence[int]]) -> int:

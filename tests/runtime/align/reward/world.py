@@ -18,6 +18,7 @@ import torch  # noqa: E402
 from tests.runtime.align.reward import toy  # noqa: E402
 from torch import distributed  # noqa: E402
 
+from trainwright.runtime.align.packed import as_long_as  # noqa: E402
 from trainwright.runtime.align.reward.objective import RewardObjective  # noqa: E402
 from trainwright.runtime.align.reward.ranked import Schedule  # noqa: E402
 from trainwright.runtime.align.reward.scores import values  # noqa: E402
@@ -39,7 +40,7 @@ def trained(stage: RewardStage, folder: Path) -> dict[str, Any]:
     optimizer = build_optimizer(wrapped, stage.optimizer, stage.layout, stage.precision)
     set_learning_rate(optimizer, 1e-3)
     steps = []
-    for number in range(schedule.steps):
+    for number in range(as_long_as(stage, len(schedule)).steps):
         figures, norm = step.train_step(wrapped, optimizer, objective, objective.micro_batches(number))
         totals = step.over_all_ranks(figures).tolist()
         steps.append([objective.metrics(totals)["train/loss"], norm, *totals])
