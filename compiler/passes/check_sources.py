@@ -1,4 +1,4 @@
-"""Every local source is there."""
+"""Every local source is there, and what is joined by repository is code."""
 
 from collections.abc import Iterator
 
@@ -9,6 +9,11 @@ from trainwright.spec.files import STDLIB, is_remote, local_files
 
 def check_sources(draft: Draft) -> Iterator[Diagnostic]:
     for name, source in draft.spec.data.sources.items():
+        if source.join == "repository" and source.kind != "code":
+            message = f"`{name}` is of kind `{source.kind}`, and only code is joined by repository"
+            where = draft.value_at("data", "sources", name, "join")
+            label = draft.label(f"of kind `{source.kind}`", "data", "sources", name, "kind")
+            yield Diagnostic("TW226", message, where, 'write kind = "code", or take `join` out', labels=label)
         where = draft.value_at("data", "sources", name, "path")
         if source.path.startswith("python://") and source.path != STDLIB:
             message = f"`{source.path}` is not a source of text that Python has"
