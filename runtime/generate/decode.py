@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from trainwright.kernels import fused, rope
 from trainwright.runtime.generate.cache import KeyValueCache
 
-# (layer of the chunk, its core attention, q_NGKD, k_NGD, v_NGD) -> context of shape [N, G, K, D]
+# (cache of the chunk, layer in it, its core attention, q_NGKD, k_NGD, v_NGD) -> the context, [N, G, K, D]
 _Attend = Callable[[KeyValueCache, int, Any, Tensor, Tensor, Tensor], Tensor]
 
 _ROUND = 16  # positions are read in multiples of it: GPU kernels want their masks aligned
@@ -83,7 +83,7 @@ class Decoder:
         The prompts are one packed sequence of documents, as in training: none is padded, none sees another.
         """
         lengths = [len(prompt) for prompt in prompts]
-        token_N = torch.tensor([token for prompt in prompts for token in prompt], device=self.device)
+        token_N = torch.tensor([token for prompt in prompts for token in prompt], dtype=torch.long, device=self.device)
         row_N = torch.repeat_interleave(torch.arange(len(prompts)), torch.tensor(lengths)) + first_row
         position_N = torch.cat([torch.arange(length) for length in lengths])
         edges = torch.tensor([0, *lengths]).cumsum(0)
@@ -105,12 +105,13 @@ class Decoder:
         reach = _padded(int(position_R.max()) + 1)
         token_R, position_R = token_R.to(self.device), position_R.to(self.device)
         row_R = torch.arange(rows, device=self.device)
-        seen_R11T = (torch.arange(reach, device=self.device) <= position_R[:, None])[:, None, None]
+        unseen_R11T = (torch.arange(reach, device=self.device) > position_R[:, None])[:, None, None]
+        mask_R11T = torch.zeros_like(unseen_R11T, dtype=self.dtype).masked_fill_(unseen_R11T, float("-inf"))
 
         def attend(cache: KeyValueCache, layer: int, core: Any, q_RGKD: Tensor, k_RGD: Tensor, v_RGD: Tensor) -> Tensor:
             cache.write(layer, row_R, position_R, k_RGD, v_RGD)
             # The query heads of a key head take the place of queries, so that no key is copied for them.
-            return F.scaled_dot_product_attention(q_RGKD, *cache.read(layer, rows, reach), attn_mask=seen_R11T)
+            return F.scaled_dot_product_attention(q_RGKD, *cache.read(layer, rows, reach), attn_mask=mask_R11T)
 
         return self._forward(token_R, position_R, attend, None)
 

@@ -63,7 +63,7 @@ def generate(
     prompts out. `seeds[row]` alone decides the draws of a row. Tokens from `vocabulary` on have no text and are never
     drawn. No more rows are active together than `cache_bytes` hold on each rank, but always one; None: all.
     `on_token` is told of every token but a stop token, on the ranks that decode its row, as soon as it is drawn.
-    Raises ValueError for an empty prompt.
+    Raises ValueError for an empty prompt, FloatingPointError for logits that are not finite.
     """
     if not all(len(prompt) for prompt in prompts):
         raise ValueError("a prompt needs at least one token")
@@ -178,6 +178,8 @@ class _Run:
         drawn_2A = torch.zeros(2, len(uniform_A), dtype=torch.float64, device=self.decoder.device)
         if self.group.rank() == self.drawer:
             assert logits_AV is not None, "the last stage has logits"
+            if not logits_AV.sum(dtype=torch.float32).isfinite():
+                raise FloatingPointError("the model gives logits that are not finite")
             uniforms_A = torch.from_numpy(uniform_A).to(self.decoder.device)
             token_A = draw(logits_AV[:, : self.vocabulary], self.sampling, uniforms_A)
             drawn_2A[0], drawn_2A[1] = token_A, log_probs(logits_AV, token_A)

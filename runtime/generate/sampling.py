@@ -1,6 +1,6 @@
 """How the next token of every row is drawn, all rows at once.
 
-Shape suffixes: B rows, V vocabulary, M tokens that a row may be given.
+Shape suffixes: B rows, V vocabulary, M tokens that a row may be given, E entries that equal the drawn ones.
 """
 
 from collections.abc import Sequence
@@ -43,26 +43,30 @@ def draw(logits_BV: Tensor, sampling: Sampling, uniform_B: Tensor) -> Tensor:
         return logits_BV.argmax(-1)
     probability_BV = (logits_BV.float() / sampling.temperature).softmax(-1)
     # Only the values are sorted, which is many times as fast as sorting with indices; the token is looked up after.
-    sorted_BV = _descending(probability_BV)
+    sorted_BV = _ascending(probability_BV)
     cumulative_BV = sorted_BV.cumsum(-1, dtype=torch.float64)
-    inside_B1 = (cumulative_BV - sorted_BV < sampling.top_p).sum(-1, keepdim=True).clamp_(min=1)
-    target_B1 = uniform_B[:, None] * cumulative_BV.gather(-1, inside_B1 - 1)
-    place_B1 = torch.searchsorted(cumulative_BV, target_B1, right=True)
-    place_B1 = torch.minimum(place_B1, inside_B1 - 1)
+    total_B1 = cumulative_BV[:, -1:]
+    # Before a token, likeliest first, stands what is left of the total above its place.
+    first_B1 = torch.searchsorted(cumulative_BV, total_B1 - sampling.top_p, right=True).clamp_(
+        max=len(sorted_BV[0]) - 1
+    )
+    nucleus_B1 = total_B1 - cumulative_BV.gather(-1, first_B1) + sorted_BV.gather(-1, first_B1)
+    place_B1 = torch.searchsorted(cumulative_BV, total_B1 - uniform_B[:, None] * nucleus_B1)
+    place_B1 = torch.maximum(place_B1, first_B1)
     value_B1 = sorted_BV.gather(-1, place_B1)
-    before_B1 = place_B1 - (sorted_BV > value_B1).sum(-1, keepdim=True)
-    equal_BV = probability_BV == value_B1
-    return (equal_BV.cumsum(-1, dtype=torch.int32) > before_B1).byte().argmax(-1)
+    likelier_equals_B = (torch.searchsorted(sorted_BV, value_B1, right=True) - 1 - place_B1).squeeze(-1)
+    row_E, token_E = (probability_BV == value_B1).nonzero(as_tuple=True)
+    first_of_row_B = torch.searchsorted(row_E, torch.arange(len(logits_BV), device=row_E.device))
+    return token_E[first_of_row_B + likelier_equals_B]
 
 
 def log_probs(logits_BV: Tensor, token_B: Tensor) -> Tensor:
     """log_prob_B in fp32: ln softmax(logits) of the tokens."""
-    wide_BV = logits_BV.float()
-    return wide_BV.gather(-1, token_B[:, None]).squeeze(-1) - wide_BV.logsumexp(-1)
+    return logits_BV.float().log_softmax(-1).gather(-1, token_B[:, None]).squeeze(-1)
 
 
-def _descending(values_BV: Tensor) -> Tensor:
-    """Each row sorted, the largest first."""
+def _ascending(values_BV: Tensor) -> Tensor:
+    """Each row sorted."""
     if values_BV.device.type == "cpu":  # NumPy's sort is vectorised, torch's on a CPU is not
-        return torch.from_numpy(-np.sort(-values_BV.numpy(), axis=-1))
-    return values_BV.sort(-1, descending=True).values
+        return torch.from_numpy(np.sort(values_BV.numpy(), axis=-1))
+    return values_BV.sort(-1).values

@@ -103,3 +103,10 @@ def test_an_empty_prompt_is_refused(model: Any) -> None:
 def test_no_new_tokens_and_no_prompts_are_no_work(model: Any) -> None:
     assert answer(model, [[1]], Sampling(max_tokens=0, temperature=1.0, top_p=0.9)) == [Generated([], [], False)]
     assert answer(model, [], GREEDY) == []
+
+
+def test_nothing_is_drawn_from_logits_that_are_not_finite(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    weight = model.decoder.final_layernorm.weight
+    monkeypatch.setattr(weight, "data", torch.full_like(weight, torch.nan))
+    with pytest.raises(FloatingPointError, match="not finite"):
+        answer(model, [[1]], LIVELY)
