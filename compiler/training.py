@@ -2,7 +2,7 @@
 
 from trainwright.compiler.batching import choose_micro_batch
 from trainwright.compiler.draft import Draft, SizedTopology
-from trainwright.compiler.exchange import context_exchange
+from trainwright.compiler.exchange import context_exchange, context_heads
 from trainwright.spec.plan import CheckpointPlan, Layout, OptimizerPlan, Placement
 from trainwright.spec.topology import RecomputeModule
 from trainwright.spec.units import Steps, interval
@@ -36,6 +36,7 @@ def layout_of(topology: SizedTopology, *, data: int, sequences_per_step: int, se
         weight=topology.weight,
         keep_gathered=topology.tensor_mode == "msp",
         context_exchange=context_exchange(topology),
+        context_heads=context_heads(topology),
         schedule="interleaved" if topology.virtual_pipeline > 1 else "1f1b",  # check_layouts: as written, if written
     )
 

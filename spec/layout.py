@@ -56,6 +56,7 @@ class Layout(Part, kw_only=True, frozen=True):
     weight: int = 1  # ranks that cut each weight
     keep_gathered: bool = False  # sequence parallelism keeps gathered inputs, rather than gather them again
     context_exchange: Literal["gather", "ring", "all_to_all"] = "gather"  # how they attend to each other's tokens
+    context_heads: int = 1  # with `gather` or `ring`: neighbours that exchange heads for tokens, and those go between
 
     @property
     def world_size(self) -> int:

@@ -24,6 +24,13 @@ class Topology(Table, kw_only=True, frozen=True):
             "tokens; `gather` if auto, `all_to_all` with `isp`."
         ),
     ] = "auto"
+    context_heads: Annotated[
+        Count,
+        Meta(
+            description="With `gather` or `ring`: so many neighbours among the context ranks exchange heads for tokens, "
+            "and that goes on between such groups (InternEvo's 2D sequence).",
+        ),
+    ] = 1
     data: Annotated[
         Count | Literal["auto"], Meta(description="Whatever of the world the other axes leave, if auto.")
     ] = "auto"
@@ -75,6 +82,7 @@ class TopologyOverride(Table, kw_only=True, frozen=True):
     virtual_pipeline: Count | Literal["auto"] | None = None
     context: Count | Literal["auto"] | None = None
     context_exchange: Literal["auto", "gather", "ring", "all_to_all"] | None = None
+    context_heads: Count | None = None
     data: Count | Literal["auto"] | None = None
     sequence_parallel: bool | Literal["auto"] | None = None
     zero: Literal[0, 1, 2, 3, "auto"] | None = None

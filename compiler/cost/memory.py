@@ -208,9 +208,8 @@ def saved_by_layer(case: Case, profile: MemoryProfile) -> dict[str, Number]:
     key = model.kv_heads * model.head_size / case.tensor
     ffn = model.ffn_size / case.tensor
     slots = profile.packed if case.document_length is not None else 0  # of padded documents, a token
-    exchanges = (case.context > 1) * (case.context_exchange == "all_to_all")
-    if case.context_exchange == "all_to_all":  # of too few for all ranks each goes to several
-        key = where(case.context > 1, maximum(key, case.context * model.head_size), key)
+    exchanges = case.head_ranks > 1
+    key = where(exchanges, maximum(key, case.head_ranks * model.head_size), key)  # of too few each goes to several
     per_token = {
         "norm inputs": profile.norm_input * element * hidden,
         "norm statistics": profile.norm_statistics_bytes * hidden / model.hidden_size,
@@ -384,9 +383,10 @@ def _gathered_keys(case: Case, profile: MemoryProfile) -> Number:
     """Elements of the sequence's keys and values, and of their fp32 gradients, while gathered attention goes back."""
     if case.context_exchange != "gather" or profile.gathered_keys == 0:
         return case.context * 0
-    keys_and_values = 2 * case.context * case.local_tokens * case.model.kv_heads * case.model.head_size / case.tensor
+    heads = maximum(case.model.kv_heads / case.tensor / case.head_ranks, 1)
+    keys_and_values = 2 * case.context * case.local_tokens * heads * case.model.head_size
     copies = profile.gathered_keys + 4 / _ELEMENT_BYTES[case.precision]
-    return where(case.context > 1, copies * keys_and_values, 0)
+    return where(case.context > case.head_ranks, copies * keys_and_values, 0)
 
 
 def _embedding_gradient(case: Case, part: Part, profile: MemoryProfile) -> Number:

@@ -155,23 +155,28 @@ class Pacer:
         return forward, where(case.sequence_parallel, 6 * gathered, 2 * reduced)
 
     def _context(self) -> tuple[Number, Number]:
+        """Heads for tokens among neighbours, then keys and values between groups of them."""
         case, model, network = self.case, self.case.model, self.network
-        group = Group(case.context, case.tensor)
+        planned = self.profile.context_by == "planned"
+        by = _PLANNED[case.context_exchange] if planned else self.profile.context_by
+        near = case.head_ranks if planned else case.context if by == "all-to-all" else 1
+        group = Group(near, case.tensor)
         token = self.operators.bytes * self.operators.tokens * model.head_size / case.tensor
-        by = _PLANNED[case.context_exchange] if self.profile.context_by == "planned" else self.profile.context_by
+        keys = where(near > 1, maximum(model.kv_heads, near * case.tensor), model.kv_heads)  # of too few some go twice
+        swap = sum(network.all_to_all(token * heads, group) for heads in (model.heads, keys) * 2)
         if by == "all-to-all":
-            keys = maximum(model.kv_heads, case.context * case.tensor)  # of too few for all ranks each goes to several
-            both = sum(network.all_to_all(token * heads, group) for heads in (model.heads, keys) * 2)
-            return both, both
-        block = 2 * token * model.kv_heads
+            return swap, swap
+        far = case.context // near
+        group = Group(far, case.tensor * near)
+        block = 2 * token * keys
         gradient = block * (self.profile.context_gradient_bytes or self.operators.bytes) / self.operators.bytes
         if by == "all-gather":
-            gathered = network.all_gather(block * case.context, group)
-            return gathered, gathered + network.all_gather(gradient * case.context, group)
+            gathered = network.all_gather(block * far, group)
+            return swap + gathered, swap + gathered + network.all_gather(gradient * far, group)
         _, nodes = network.nodes(group)
-        distance = where(nodes > 1, network.per_node, case.tensor)
-        forward, back = ((case.context - 1) * network.send(size, distance) for size in (block, gradient))
-        return where(case.context > 1, forward, 0.0), where(case.context > 1, forward + back, 0.0)
+        distance = where(nodes > 1, network.per_node, group.stride)
+        forward, back = ((far - 1) * network.send(size, distance) for size in (block, gradient))
+        return swap + where(far > 1, forward, 0.0), swap + where(far > 1, forward + back, 0.0)
 
     def _weights(self) -> tuple[Number, Number]:
         """All-gather of a layer's weights, and reduce-scatter of their gradients, where they are cut."""

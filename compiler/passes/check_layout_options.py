@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from trainwright.compiler.draft import Check, Draft
-from trainwright.compiler.exchange import context_exchange
+from trainwright.compiler.exchange import context_exchange, head_ranks
 from trainwright.compiler.nearest import either, nearest_numbers
 from trainwright.spec.diagnostics import Diagnostic, KeyPath, Label
 
@@ -102,33 +102,60 @@ def _weight(draft: Draft, index: int) -> Iterator[Diagnostic]:
 
 def _context_exchange(draft: Draft, index: int) -> Iterator[Diagnostic]:
     topology = draft.topologies[index]
-    path = draft.topology_path(index, "context_exchange")
-    if topology.context_exchange != "auto" and index == _first_with(draft, path) and _stays_whole(draft, path):
-        yield Diagnostic(
-            "TW322",
-            "`context_exchange` does nothing with `context` 1",
-            draft.key_at(*path),
-            "set `context` to 2 or more, or leave it out",
-        )
+    for key, default in (("context_exchange", "auto"), ("context_heads", 1)):
+        path = draft.topology_path(index, key)
+        if getattr(topology, key) != default and index == _with(draft, path)[0] and _stays_whole(draft, path):
+            yield Diagnostic(
+                "TW322",
+                f"`{key}` does nothing with `context` 1",
+                draft.key_at(*path),
+                "set `context` to 2 or more, or leave it out",
+            )
+    if topology.context == 1:
+        return
     heads = draft.model.heads // topology.tensor
-    if context_exchange(topology) == "all_to_all" and heads % topology.context:
-        near = either(nearest_numbers(topology.context, lambda n: heads % n == 0))
+    ranks = head_ranks(topology, topology.context)
+    contradiction = _context_heads(draft, index, heads)
+    if contradiction is not None:
+        yield contradiction
+    elif heads % ranks:
+        key = "context_heads" if topology.context_heads > 1 else "context"
+        near = either(nearest_numbers(ranks, lambda n: heads % n == 0))
+        by_all = f'`all_to_all` exchanges heads: take {near}, or `context_exchange = "gather"`'
         yield Diagnostic(
             "TW323",
-            f"the {heads:,} heads of a tensor rank cannot be shared by {topology.context:,} context ranks",
-            draft.value_at(*draft.topology_path(index, "context")),
-            f'`all_to_all` exchanges heads: take {near}, or `context_exchange = "gather"`',
+            f"the {heads:,} heads of a tensor rank cannot be shared by {ranks:,} context ranks",
+            draft.value_at(*draft.topology_path(index, key)),
+            by_all if key == "context" else f"take `context_heads` {near}",
         )
 
 
-def _first_with(draft: Draft, path: KeyPath) -> int:
-    """The first phase that takes its exchange from there."""
-    return next(i for i in range(len(draft.topologies)) if draft.topology_path(i, "context_exchange") == path)
+def _context_heads(draft: Draft, index: int, heads: int) -> Diagnostic | None:
+    """What is wrong with the groups that exchange the `heads` of a tensor rank."""
+    topology, ranks = draft.topologies[index], draft.topologies[index].context_heads
+    where = draft.value_at(*draft.topology_path(index, "context_heads"))
+    if topology.context % ranks:
+        near = either(nearest_numbers(ranks, lambda n: topology.context % n == 0 and heads % n == 0))
+        message = f"`context_heads` {ranks:,} does not divide the {topology.context:,} context ranks"
+        return Diagnostic("TW324", message, where, f"take `context_heads` {near}")
+    if ranks not in (1, topology.context) and context_exchange(topology) == "all_to_all":
+        key = "tensor_mode" if topology.tensor_mode == "isp" else "context_exchange"
+        message = f"`context_heads` {ranks:,} is of no use where all {topology.context:,} context ranks exchange heads"
+        label = draft.label("they do here", *draft.topology_path(index, key))
+        cure = 'leave it out, or take `context_exchange = "ring"` between groups of so many'
+        return Diagnostic("TW325", message, where, cure, label)
+    return None
+
+
+def _with(draft: Draft, path: KeyPath) -> list[int]:
+    """The phases that take this key of their topology from there."""
+    key = str(path[-1])
+    return [index for index in range(len(draft.topologies)) if draft.topology_path(index, key) == path]
 
 
 def _stays_whole(draft: Draft, path: KeyPath) -> bool:
-    """Whether no phase that takes its exchange from there splits a sequence, nor left that to the search."""
-    mine = [i for i in range(len(draft.topologies)) if draft.topology_path(i, "context_exchange") == path]
+    """Whether no phase that takes its key from there splits a sequence, nor left that to the search."""
+    mine = _with(draft, path)
     return all(draft.topologies[i].context == 1 and draft.open_topologies[i].context != "auto" for i in mine)
 
 

@@ -21,7 +21,7 @@ def mixture(phase: PhaseStage) -> str:
     return ", ".join(f"{name} {share:.3g}" for name, share in shares)
 
 
-def layout(phase: PhaseStage) -> str:
+def layout(phase: TrainingStage) -> str:
     """Axes, ZeRO, recomputation and schedule."""
     own = phase.layout
     parts = [axes(own)]
@@ -31,7 +31,8 @@ def layout(phase: PhaseStage) -> str:
     if own.pipeline > 1:
         parts.append(f"schedule {own.schedule}")
     if own.context > 1:
-        parts.append(f"context parallelism by {own.context_exchange.replace('_', '-')}")
+        heads = f"heads between {own.context_heads:,} ranks, then " if own.context_heads > 1 else ""
+        parts.append(f"context parallelism by {heads}{own.context_exchange.replace('_', '-')}")
     if own.weight > 1:
         parts.append(f"weights cut over {own.weight:,} ranks")
     if own.offload:

@@ -55,6 +55,7 @@ def _case(question: Question, device: HardwareFile, values: dict[str, Any]) -> C
         recompute_layers=topology.recompute_layers,
         keep_gathered=topology.tensor_mode == "msp",
         context_exchange=context_exchange(topology),
+        context_heads=topology.context_heads,
         weight=topology.weight,
         offload_optimizer=1.0 * ("optimizer" in topology.offload),
         offload_activations=1.0 * ("activations" in topology.offload),

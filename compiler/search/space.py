@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from trainwright.compiler.exchange import context_exchange
+from trainwright.compiler.exchange import head_ranks
 from trainwright.compiler.search.question import Question
 from trainwright.spec.plan import Layout
 
@@ -107,7 +107,6 @@ def _meshes(question: Question, everything: bool) -> Iterator[tuple[int, ...]]:
     """Rows of _MESH."""
     model, world, topology = question.model, question.world_size, question.topology
     cut_by_tensor = (model.heads, model.kv_heads, model.ffn_size, model.vocab_size)
-    by_heads = context_exchange(topology) == "all_to_all"
     # A tensor axis across nodes is legal, but no one wants its exchanges there: only where it is pinned.
     for tensor in _values(question, "tensor", divisors(question.gpus_per_node), everything):
         if world % tensor or any(size % tensor for size in cut_by_tensor):
@@ -122,7 +121,8 @@ def _meshes(question: Question, everything: bool) -> Iterator[tuple[int, ...]]:
                 for context in _values(question, "context", divisors(left), everything):
                     if left % context or (context > 1 and question.sequence_length % (2 * context)):
                         continue
-                    if by_heads and model.heads // tensor % context:
+                    by_heads = head_ranks(topology, context)
+                    if context % by_heads or model.heads // tensor % by_heads:
                         continue
                     for batch in _batches(question, left // context, pipeline, virtual):
                         yield tensor, pipeline, virtual, context, left // context, *batch

@@ -217,7 +217,7 @@ class CoreAttention(nn.Module):
         *,
         rope_base: float,
         attention: Wanted,
-        context_exchange: Literal["gather", "ring", "all_to_all"],
+        layout: Layout,
         **megatron: Any,
     ) -> None:
         super().__init__()
@@ -225,7 +225,7 @@ class CoreAttention(nn.Module):
         config = megatron["config"]
         self.choice = choose(attention, config.params_dtype, config.kv_channels, host.device())
         self.context = parallel_state.get_context_parallel_group()
-        self.exchange = Exchange.of(context_exchange, self.context)
+        self.exchange = _exchange(layout, self.context)
         self.local = local_attention(self.choice.name, config.params_dtype, host.device())
 
     def forward(
@@ -250,6 +250,15 @@ class CoreAttention(nn.Module):
         positions_S1 = rope.positions_of(zigzag.runs(length, rank, ranks), q_SBHD.device)
         q_SBHD, k_SBGD = (fused.rotate(x, cos, sin, positions_S1) for x in (q_SBHD, k_SBGD))
         return context_attention(q_SBHD, k_SBGD, v_SBGD, edges_BE, None, self.exchange, self.local).flatten(2)
+
+
+def _exchange(layout: Layout, context: distributed.ProcessGroup) -> Exchange:
+    """How the context ranks attend to each other's tokens."""
+    by = layout.context_exchange
+    if by == "all_to_all" or layout.context_heads == 1:
+        return Exchange.of(by, context)
+    heads, tokens = parallel_state.get_hierarchical_context_parallel_groups()
+    return Exchange(heads, tokens, by)
 
 
 class Attention(SelfAttention):  # type: ignore[misc]
@@ -318,7 +327,7 @@ def _block(
                         CoreAttention,
                         rope_base=rope_base,
                         attention=attention,
-                        context_exchange=layout.context_exchange,
+                        layout=layout,
                     ),
                     linear_proj=BiasedRowLinear if model.attention_bias else RowLinear,
                 ),

@@ -73,11 +73,17 @@ def initialize(
         pipeline_model_parallel_size=layout.pipeline,
         virtual_pipeline_model_parallel_size=layout.virtual_pipeline if layout.virtual_pipeline > 1 else None,
         context_parallel_size=layout.context,
+        hierarchical_context_parallel_sizes=_context_levels(layout),
         num_distributed_optimizer_instances=optimizer_copies(layout),
         create_gloo_process_groups=False,
     )
     # Megatron's random states must exist, but nothing draws from them: there is no dropout, weights have their own.
     tensor_parallel.model_parallel_cuda_manual_seed(seed, force_reset_rng=True)
+
+
+def _context_levels(layout: Layout) -> list[int] | None:
+    """Neighbours that exchange heads for tokens, and how many such groups there are."""
+    return [layout.context_heads, layout.context // layout.context_heads] if layout.context_heads > 1 else None
 
 
 def finalize() -> None:

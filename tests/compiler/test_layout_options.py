@@ -39,6 +39,8 @@ def codes(folder: Path, topology: str) -> list[str]:
         ),
         ("context = 2", {"context": 2, "context_exchange": "gather"}),
         ('context = 2\ncontext_exchange = "ring"', {"context": 2, "context_exchange": "ring"}),
+        ("context = 4\ncontext_heads = 2", {"context": 4, "context_exchange": "gather", "context_heads": 2}),
+        ("context = 2\ncontext_heads = 2", {"context": 2, "context_exchange": "all_to_all", "context_heads": 1}),
     ],
 )
 def test_internevos_words_are_mapped(topology: str, layout: dict[str, Any], tmp_path: Path) -> None:
@@ -98,6 +100,9 @@ def test_the_result_does_not_depend_on_these_keys(tmp_path: Path) -> None:
         ("tensor = 2\ntensor_mode = 'mtp'\nsequence_parallel = true", "TW316"),
         ("tensor = 2\ntensor_mode = 'isp'\ncontext = 2", "TW316"),
         ("tensor = 2\ntensor_mode = 'isp'\ncontext_exchange = 'ring'", "TW316"),
+        ("tensor = 4\ntensor_mode = 'isp'\ncontext_heads = 2", "TW325"),
+        ("context_heads = 2", "TW322"),
+        ("context = 2\ncontext_heads = 4", "TW324"),
         ("weight = 2", "TW317"),
         ("tensor = 2\ntensor_mode = 'isp'\nweight = 2\nzero = 3", "TW317"),
         ("tensor = 2\ntensor_mode = 'isp'\nweight = 3", "TW318"),

@@ -41,6 +41,7 @@ LAYOUTS = {
     "zero bubble": case(pipeline=4, schedule="zb-1p", data=2),
     "not simulated": case(pipeline=4, virtual_pipeline=2, schedule="v-half", data=2),
     "context": case(context=4, sequence_length=131_072, data=2),
+    "context by heads and a ring": case(context=8, context_heads=4, context_exchange="ring", sequence_length=131_072),
     "full": case(recompute="full"),
     "some layers": case(recompute="full", recompute_layers=4, pipeline=2, data=4),
     "selective": case(recompute="selective"),
@@ -52,6 +53,18 @@ LAYOUTS = {
     "weight parallel": case(weight=8),
     "documents": case(sequence_length=32_768, document_length=2048.0),
 }
+
+
+@pytest.mark.parametrize("across", ["gather", "ring"])
+def test_a_group_of_all_context_ranks_is_the_all_to_all(across: Any) -> None:
+    """And of a smaller one the exchange takes less than that of keys and values between all: a node holds it."""
+    step = {
+        heads: whole(case(context=16, context_heads=heads, context_exchange=across, sequence_length=131_072, data=1))
+        for heads in (1, 4, 16)
+    }
+    by_heads = whole(case(context=16, context_exchange="all_to_all", sequence_length=131_072, data=1))
+    assert step[16] == by_heads
+    assert step[4].parts["context exchange"] < step[1].parts["context exchange"]
 
 
 @pytest.mark.parametrize("name", LAYOUTS)

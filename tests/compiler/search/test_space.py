@@ -113,6 +113,14 @@ def test_layouts_of_the_space_compile_to_themselves(tmp_path: Path) -> None:
         assert any(notice.blocks for notice in compiled.plan.notices) == is_unrunnable(layout)
 
 
+def test_context_ranks_are_whole_groups_that_exchange_heads() -> None:
+    every, some = (
+        {layout.context for layout in layouts(question(context="auto", context_heads=heads))} for heads in (1, 4)
+    )
+    assert some == {context for context in every if context % 4 == 0} | {1}
+    assert len(some) > 2
+
+
 def test_what_the_runtime_cannot_execute_is_left_out_and_counted() -> None:
     runnable, every = legal_layouts(question()), legal_layouts(question(everything=True))
     assert len(runnable) + runnable.left_out == len(every)

@@ -22,7 +22,7 @@ PAIRS: dict[str, dict[str, Any]] = {
     "CP 2": {"context": 2},
     "CP 2, a ring, selective recomputation": {"context": 2, "context_exchange": "ring", "recompute": "selective"},
     "CP 2, all to all": {"context": 2, "context_exchange": "all_to_all"},
-    "CP 2, heads alone, fused loss": {"context": 2, "context_heads": 2, "context_exchange": "ring", "loss": "fused"},
+    "CP 2, fused loss": {"context": 2, "loss": "fused"},
 }
 FOURS: dict[str, dict[str, Any]] = {
     "CP 4": {"context": 4},
