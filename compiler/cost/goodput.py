@@ -22,7 +22,7 @@ from dataclasses import dataclass
 
 from trainwright.compiler.cost.case import Case, parts_of
 from trainwright.compiler.cost.parameters import part_parameters
-from trainwright.spec.plan import Goodput, TrainingStage
+from trainwright.spec.plan import Goodput, PpoStage, TrainingStage
 
 # Bytes per parameter in a checkpoint of ours: bf16 weights, fp32 masters and two moments; or fp32 weights and moments.
 _CHECKPOINT_BYTES = {"bf16": 2 + 12, "fp32": 4 + 8}
@@ -81,8 +81,9 @@ def checkpoint_bytes(stage: TrainingStage) -> Counter[int]:
     """How much each node writes of one checkpoint."""
     case, layout = Case.of(stage), stage.layout
     written: Counter[int] = Counter()
+    models = 2 if isinstance(stage, PpoStage) else 1  # the actor and the critic
     for part in parts_of(stage):
-        size = int(part_parameters(case, part)) * _CHECKPOINT_BYTES[stage.precision]
+        size = models * int(part_parameters(case, part)) * _CHECKPOINT_BYTES[stage.precision]
         first = part.pipeline_rank * layout.tensor * layout.context * layout.data
         for rank in range(first, first + layout.tensor):
             written[rank // stage.placement.ranks_per_node] += size

@@ -7,12 +7,13 @@ from typing import Any
 from trainwright.compiler.draw import describe
 from trainwright.compiler.figures import rounded, size
 from trainwright.compiler.page.phase import PhaseView, phase_view
-from trainwright.compiler.present.facts import axes, cluster, estimate_of, fullest_of, phases_of, totals
+from trainwright.compiler.present.facts import axes, cluster, estimate_of, fullest_of, phases_of, totals, trained_of
+from trainwright.compiler.present.iteration import iteration_views
 from trainwright.compiler.present.plan import answers, closing
 from trainwright.compiler.present.tables import interval, number, percent, seconds
 from trainwright.compiler.review import Verdict
 from trainwright.spec.look.graph import Node, draw_graph
-from trainwright.spec.plan import Estimate, Hardware, PhaseStage, Plan
+from trainwright.spec.plan import Estimate, Hardware, Plan, TrainingStage
 
 WIDE, NARROW = 1100, 360
 SIGNS = {"run": "▸", "resume": "↻", "reuse": "✓"}
@@ -78,7 +79,8 @@ def context(plan: Plan, verdicts: Sequence[Verdict]) -> dict[str, Any]:
         "phases": views,
         "hardware": _hardware(plan.hardware),
         "timed": any(estimate.step for estimate in plan.estimates),
-        "costs": [*(_cost(phase, estimate_of(plan, phase.name)) for phase in phases_of(plan)), *_total(plan)],
+        "costs": [*(_cost(stage, estimate_of(plan, stage.name)) for stage in trained_of(plan)), *_total(plan)],
+        "iterations": iteration_views(plan),
     }
 
 
@@ -123,7 +125,7 @@ def _node(name: str, needs: tuple[str, ...], verdict: Verdict, does: str) -> Nod
     return Node(name=name, needs=needs, state=verdict.action, title=title, below=below)
 
 
-def _cost(phase: PhaseStage, estimate: Estimate) -> CostRow:
+def _cost(phase: TrainingStage, estimate: Estimate) -> CostRow:
     step = estimate.step
     return CostRow(
         name=phase.name,

@@ -8,16 +8,30 @@ from trainwright.compiler.draw import describe
 from trainwright.compiler.figures import rounded
 from trainwright.compiler.present.facts import batch, cluster, estimate_of
 from trainwright.compiler.present.groups import groups_of, layers_of, ranks_of, short_ranks
+from trainwright.compiler.present.iteration import print_iteration, view
 from trainwright.compiler.present.memory import print_memory
 from trainwright.compiler.present.schedule import print_schedule
 from trainwright.compiler.present.tables import pairs, table
 from trainwright.compiler.present.time import print_time
 from trainwright.compiler.present.words import checkpoints, kernels, layout, learning_rate, mixture
 from trainwright.compiler.review import Verdict
-from trainwright.spec.plan import AnyStage, PhaseStage, Plan
+from trainwright.spec.plan import AnyStage, PhaseStage, Plan, PpoStage, TrainingStage
 from trainwright.spec.units import format_count
 
-_ELSEWHERE = frozenset({"name", "kind", "needs", "fingerprint"})  # keys that `_head` shows
+# Keys that `_head` shows, and those of a training stage that are shown in words or not at all.
+_ELSEWHERE = frozenset(
+    {
+        "name",
+        "kind",
+        "needs",
+        "fingerprint",
+        "model",
+        "learning_rate",
+        "layout",
+        "critic_layout",
+        "placement",
+    }
+)
 
 
 def present_stage(plan: Plan, verdict: Verdict, console: Console) -> None:
@@ -25,14 +39,20 @@ def present_stage(plan: Plan, verdict: Verdict, console: Console) -> None:
     stage = plan.stage(verdict.stage)
     rows = _head(plan, stage, verdict)
     rows += _phase(plan, stage) if isinstance(stage, PhaseStage) else _values(stage)
+    if isinstance(stage, TrainingStage) and not isinstance(stage, PhaseStage):
+        rows += [("learning rate", learning_rate(stage.learning_rate)), ("layout", layout(stage))]
     console.print(Text.assemble((stage.name, "bold"), f" of {plan.name}: {describe(stage)}"))
     console.print(pairs(rows))
     if isinstance(stage, PhaseStage):
-        estimate = estimate_of(plan, stage.name)
         _print_placement(plan, stage, console)
+    if isinstance(stage, TrainingStage):
+        estimate = estimate_of(plan, stage.name)
         print_memory(estimate, console)
         print_time(plan, estimate, console)
+    if isinstance(stage, PhaseStage):
         print_schedule(stage, estimate, console)
+    elif isinstance(stage, PpoStage):
+        print_iteration(view(estimate), console)
 
 
 def _head(plan: Plan, stage: AnyStage, verdict: Verdict) -> list[tuple[str, str]]:
