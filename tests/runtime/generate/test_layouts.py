@@ -1,15 +1,12 @@
 """Every layout gives the answers of one process, on every rank."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.worlds import Worlds
 
-ROOT = Path(__file__).parents[3]
 TIED = {"tie_embeddings": True}
 FOURS: dict[str, dict[str, Any]] = {
     "TP 2 x DP 2": {"layout": {"tensor": 2, "data": 2}, "model": {}},
@@ -21,33 +18,23 @@ FOURS: dict[str, dict[str, Any]] = {
 }
 
 
-def world(processes: int, cases: list[dict[str, Any]], folder: Path) -> Any:
+def everywhere(worlds: Worlds, processes: int, cases: list[dict[str, Any]], folder: Path) -> Any:
     """By case and rank, what world.py gives."""
     path = folder / f"{processes}.json"
     path.write_text(json.dumps(cases))
-    command = [sys.executable, "-m", "tests.runtime.generate.world"]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "error"}
-    workers = [
-        subprocess.Popen(
-            [*command, str(rank), str(processes), str(path)],
-            cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        )
-        for rank in range(processes)
-    ]  # fmt: skip
-    outputs = [worker.communicate(timeout=300)[0] for worker in workers]
-    assert all(worker.returncode == 0 for worker in workers), "\n".join(outputs)
+    assert worlds.run("tests.runtime.generate.world", processes, path)
     return json.loads(path.with_suffix(".result").read_text())
 
 
 @pytest.mark.slow
-def test_every_layout_gives_the_answers_of_one_process_on_every_rank(tmp_path: Path) -> None:
-    plain, tied = (everywhere[0] for everywhere in world(1, [{"layout": {}, "model": m} for m in ({}, TIED)], tmp_path))
+def test_every_layout_gives_the_answers_of_one_process_on_every_rank(worlds: Worlds, tmp_path: Path) -> None:
+    (plain,), (tied,) = everywhere(worlds, 1, [{"layout": {}, "model": model} for model in ({}, TIED)], tmp_path)
     assert len({len(row["tokens"]) for row in plain[1]}) > 1  # rows end at different times
     assert any(row["stopped"] for row in plain[1])
-    for (name, case), everywhere in zip(FOURS.items(), world(4, list(FOURS.values()), tmp_path), strict=True):
+    for (name, case), ranks in zip(FOURS.items(), everywhere(worlds, 4, list(FOURS.values()), tmp_path), strict=True):
         reference = tied if case["model"] else plain
-        assert all(own == everywhere[0] for own in everywhere), name
-        for rows, expected in zip(everywhere[0], reference, strict=True):
+        assert all(own == ranks[0] for own in ranks), name
+        for rows, expected in zip(ranks[0], reference, strict=True):
             for row, other in zip(rows, expected, strict=True):
                 assert (row["tokens"], row["stopped"]) == (other["tokens"], other["stopped"]), name
                 assert row["log_probs"] == pytest.approx(other["log_probs"], rel=0, abs=1e-5), name
