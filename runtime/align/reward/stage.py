@@ -74,7 +74,9 @@ def train(
         if distributed.get_rank() == 0:
             text = json.dumps(found, ensure_ascii=False, indent=2) + "\n"
             write_atomically(out / STATISTICS_FILE, text.encode())
-        known = found if len(held_out) else {"accuracy": None, "by_domain": {}, "calibration": {"error": None}}
+        known: dict[str, Any] = (
+            found if len(held_out) else {"accuracy": None, "by_domain": {}, "calibration": {"error": None}}
+        )
         return {
             "accuracy": known["accuracy"],
             "accuracy_by_domain": {name: part["accuracy"] for name, part in known["by_domain"].items()},

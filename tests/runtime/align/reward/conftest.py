@@ -1,10 +1,10 @@
-"""Toy data on disk, worlds of several processes, and a world of one inside the test."""
+"""Toy data on disk, and worlds of several processes that learn it."""
 
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -48,13 +48,3 @@ def world(tmp_path: Path, folder: Path) -> World:
         return results
 
     return run
-
-
-@pytest.fixture
-def alone() -> Iterator[None]:
-    """This process is a whole world of Megatron's."""
-    from trainwright.runtime.train import parallel
-
-    parallel.single()
-    yield
-    parallel.finalize()
