@@ -100,7 +100,7 @@ def before(folder: Path, stage: RewardStage) -> Path:
 def test_a_stage_leaves_a_model_its_statistics_and_a_ledger(
     folder: Path, before: Path, stage: RewardStage, tmp_path: Path
 ) -> None:
-    short = structs.replace(stage, longest=26)
+    short = structs.replace(stage, longest=23)
     summary = run(short, folder, tmp_path / "out")
     assert summary["step"] == summary["steps"] > 4
     rows = [json.loads(line) for line in (tmp_path / "out" / METRICS_FILE).read_text().splitlines()]
