@@ -7,8 +7,7 @@ Document edges travel as Megatron's `attention_mask` argument: an int tensor `ed
 `trainwright.kernels.attention`), which every pipeline stage makes from its own copy of the batch and which
 recomputation saves like any other input. RoPE runs over positions of the packed sequence and starts anew for no
 document: it turns query and key by an angle each, so their product depends on the distance alone, and attention never
-crosses documents. It lives inside the core attention, so that a key-value cache holds keys before their rotation, and
-so that selective recomputation recomputes it too.
+crosses documents. It lives inside the core attention, so that selective recomputation recomputes it too.
 
 Context-parallel ranks hold the zig-zag slices of `trainwright.kernels.context_parallel.zigzag`; edges are those of the
 whole sequence on each, and RoPE runs over the true positions.
@@ -229,18 +228,16 @@ class CoreAttention(nn.Module):
         self.local = local_attention(self.choice.name, config.params_dtype, host.device())
 
     def forward(
-        self, q_SBHD: Tensor, k_TBGD: Tensor, v_TBGD: Tensor, edges_BE: Tensor | None, **megatron: Any
+        self, q_SBHD: Tensor, k_SBGD: Tensor, v_SBGD: Tensor, edges_BE: Tensor | None, **megatron: Any
     ) -> Tensor:
-        """The context of shape [S, B, H D]. While decoding the queries are the last S of the T cached positions."""
+        """The context of shape [S, B, H D]."""
         if self.context.size() > 1:
-            return self._over_ranks(q_SBHD, k_TBGD, v_TBGD, edges_BE)
-        keys, queries = len(k_TBGD), len(q_SBHD)
-        # Rounded up, so that decoding finds its tables in the cache at almost every step.
-        reach = 1 << (keys - 1).bit_length()
+            return self._over_ranks(q_SBHD, k_SBGD, v_SBGD, edges_BE)
+        length = len(q_SBHD)
+        reach = 1 << (length - 1).bit_length()  # few tables for many lengths
         cos, sin = rope.tables(reach, q_SBHD.shape[-1], self.rope_base, q_SBHD.dtype, q_SBHD.device)
-        q_SBHD = fused.rotate(q_SBHD, cos[keys - queries : keys], sin[keys - queries : keys])
-        k_TBGD = fused.rotate(k_TBGD, cos[:keys], sin[:keys])
-        return self.choice.attend(q_SBHD, k_TBGD, v_TBGD, edges_BE, None).flatten(2)
+        q_SBHD, k_SBGD = (fused.rotate(x, cos[:length], sin[:length]) for x in (q_SBHD, k_SBGD))
+        return self.choice.attend(q_SBHD, k_SBGD, v_SBGD, edges_BE, None).flatten(2)
 
     def _over_ranks(self, q_SBHD: Tensor, k_SBGD: Tensor, v_SBGD: Tensor, edges_BE: Tensor | None) -> Tensor:
         """As `forward`, where each context rank holds its slices of the sequence."""
