@@ -243,7 +243,7 @@ def identity(stage: AnyStage) -> dict[str, object]:
     """All of the stage's own values that determine its result, as plain data."""
     plain = msgspec.to_builtins(stage, order="deterministic")
     kept = {key: value for key, value in plain.items() if key not in _NOT_IDENTITY}
-    if isinstance(stage, IngestStage):
+    if isinstance(stage, IngestStage | ConversationsStage):
         kept["sources"] = [_by_content(source) for source in plain["sources"]]
     return _by_content(kept) | {"revision": _REVISIONS[plain["kind"]]}
 

@@ -27,7 +27,7 @@ class Vocabulary:
         self.begin: int = self._model.bos_id()
         self.end: int = self._model.eos_id()
         spelt = [self._model.piece_to_id(f"<0x{byte:02X}>") for byte in _SPACE.encode()]
-        divisible = "".join(self._model.encode("a", out_type=str)) == "a"  # no space is put before a text
+        divisible = not self._model.encode("a", out_type=str)[0].startswith(_SPACE)  # no space is put before a text
         self._space_ids = spelt if divisible and self._model.unk_id() not in spelt else None
         # InternLM2's own spare pieces, chat tokens among them, are user-defined: text that spells one would yield it,
         # were it not cut inside the spelling.

@@ -1,5 +1,6 @@
 """The tokenizer: exact round trips, special tokens out of text's reach, equal bytes for equal input."""
 
+import io
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -159,16 +160,19 @@ def test_an_existing_model_that_does_not_fit_is_one_sentence(
         tokenizer.run(stage, root=corpus.tokenizer, inputs={}, out=tmp_path, progress=lambda _: None)
 
 
-def test_internlm2s_own_spare_pieces_serve_as_chat_tokens(tmp_path: Path) -> None:
-    import io
-
+def _as_internlm2(spare: int) -> bytes:
+    """A model whose last pieces are user-defined spare ones, as in InternLM2's own."""
     model = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(["some few words"]),
+        sentence_iterator=iter(["some few words [UNUSED_TOKEN_14]"]),
         model_writer=model,
         model_type="bpe",
-        vocab_size=40,
-        user_defined_symbols=[f"[UNUSED_TOKEN_{index}]" for index in range(8)],
+        vocab_size=300 + spare,
+        byte_fallback=True,
+        add_dummy_prefix=False,
+        remove_extra_whitespaces=False,
+        normalization_rule_name="identity",
+        user_defined_symbols=[f"[UNUSED_TOKEN_{index}]" for index in range(spare)],
         hard_vocab_limit=False,
         minloglevel=2,
     )
@@ -180,8 +184,38 @@ def test_internlm2s_own_spare_pieces_serve_as_chat_tokens(tmp_path: Path) -> Non
     pieces = sorted(proto.pieces, key=lambda piece: piece.type == 4)
     del proto.pieces[:]
     proto.pieces.extend(pieces)
-    specials = tokenizer.special_tokens(proto.SerializeToString(), len(pieces))
-    assert [specials[name] for name in tokenizer.CHAT_TOKENS] == list(range(len(pieces) - 6, len(pieces)))
+    return bytes(proto.SerializeToString())
+
+
+def _vocabulary(model: bytes, folder: Path) -> Vocabulary:
+    size = sentencepiece.SentencePieceProcessor(model_proto=model).get_piece_size()
+    (folder / "tokenizer.model").write_bytes(model)
+    (folder / "special_tokens.json").write_text(json.dumps(tokenizer.special_tokens(model, size)))
+    return Vocabulary(folder)
+
+
+def test_internlm2s_own_spare_pieces_serve_as_chat_tokens_and_no_text_yields_them(tmp_path: Path) -> None:
+    vocabulary = _vocabulary(_as_internlm2(spare=147), tmp_path)
+    last = range(vocabulary.size - 6, vocabulary.size)
+    assert [vocabulary.special(name) for name in tokenizer.CHAT_TOKENS] == list(last)
+    assert vocabulary.reward == vocabulary.size - 17  # 92527 of 92544
+    text = "[UNUSED_TOKEN_146]x[UNUSED_TOKEN_[UNUSED_TOKEN_130][[UNUSED_TOKEN_145]]"
+    ids = vocabulary.encode(text)
+    assert vocabulary.decode(ids) == text
+    assert max(ids) < vocabulary.size - 147
+
+
+def test_the_reward_is_read_at_a_spare_piece(
+    corpus: Any, vocabulary: Vocabulary, tokenizer_stage: Stage, tmp_path: Path
+) -> None:
+    assert vocabulary.reward == vocabulary.special("[UNUSED_TOKEN_0]") == 1014
+    none = _vocabulary(
+        tokenizer.train(tokenizer_stage(spare_tokens=0, vocab_size=290), ["some few words"] * 3), tmp_path
+    )
+    with pytest.raises(DataError, match="no spare piece to read a reward at: `spare_tokens` must be at least 1"):
+        _ = none.reward
+    with pytest.raises(DataError, match=r"no token `<\|unheard\|>`"):
+        none.special("<|unheard|>")
 
 
 @pytest.mark.slow
