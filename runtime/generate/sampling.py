@@ -46,10 +46,9 @@ def draw(logits_BV: Tensor, sampling: Sampling, uniform_B: Tensor) -> Tensor:
     sorted_BV = _ascending(probability_BV)
     cumulative_BV = sorted_BV.cumsum(-1, dtype=torch.float64)
     total_B1 = cumulative_BV[:, -1:]
-    # Before a token, likeliest first, stands what is left of the total above its place.
-    first_B1 = torch.searchsorted(cumulative_BV, total_B1 - sampling.top_p, right=True).clamp_(
-        max=len(sorted_BV[0]) - 1
-    )
+    # Likelier than a place is what the total has above it, so the nucleus begins where less than `top_p` is above.
+    first_B1 = torch.searchsorted(cumulative_BV, total_B1 - sampling.top_p, right=True)
+    first_B1.clamp_(max=logits_BV.shape[1] - 1)
     nucleus_B1 = total_B1 - cumulative_BV.gather(-1, first_B1) + sorted_BV.gather(-1, first_B1)
     place_B1 = torch.searchsorted(cumulative_BV, total_B1 - uniform_B[:, None] * nucleus_B1)
     place_B1 = torch.maximum(place_B1, first_B1)
