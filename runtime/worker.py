@@ -18,6 +18,7 @@ from trainwright.runtime.events import EventLog
 from trainwright.runtime.store import STOP_FILE, SUMMARY_FILE, Store, write_atomically
 from trainwright.runtime.train.summary import PhaseSummary
 from trainwright.spec.plan import (
+    DpoStage,
     EvaluateStage,
     ExportStage,
     PhaseStage,
@@ -26,7 +27,7 @@ from trainwright.spec.plan import (
     decode,
 )
 
-AnyTraining = PhaseStage | SftStage | RewardStage
+AnyTraining = PhaseStage | SftStage | RewardStage | DpoStage
 
 
 def main() -> int:
@@ -90,9 +91,13 @@ def _train(store: Store, stage: AnyTraining, out: Path, stop: Callable[[], bool]
         from trainwright.runtime.align import sft
 
         return sft.train(stage, inputs=inputs, **attempt)
+    vocabulary = Vocabulary(inputs["tokenizer"])
+    if isinstance(stage, DpoStage):
+        from trainwright.runtime.align import dpo
+
+        return dpo.train(stage, inputs=inputs, begin=vocabulary.begin, **attempt)
     from trainwright.runtime.align.reward import stage as reward
 
-    vocabulary = Vocabulary(inputs["tokenizer"])
     root = (store.folder / store.plan.root).resolve()
     return reward.train(stage, inputs=inputs, vocabulary=vocabulary, root=root, **attempt)
 

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from trainwright.runtime import host
 from trainwright.runtime.align.data.pack import PackedBatch, pack
-from trainwright.runtime.train.language import document_edges, own_slice
+from trainwright.runtime.train.language import document_edges, own_places, own_slice
 from trainwright.spec.plan import TrainingStage
 
 Trained = TypeVar("Trained", bound=TrainingStage)
@@ -87,3 +87,9 @@ def as_long_as(stage: Trained, rows: int) -> Trained:
     steps = -(-rows // stage.sequences_per_step)
     curve = structs.replace(stage.learning_rate, decay_steps=steps)
     return structs.replace(stage, steps=steps, learning_rate=curve)
+
+
+def own_rows(stage: TrainingStage, step: int) -> list[range]:
+    """The numbers of the rows in each of this rank's micro-batches of the step."""
+    before, size = step * stage.sequences_per_step, stage.layout.micro_batch
+    return [range(before + at, before + at + size) for at in own_places(stage.layout)]

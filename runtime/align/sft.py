@@ -16,13 +16,12 @@ from megatron.core.models.gpt import GPTModel
 from torch import Tensor, distributed
 
 from trainwright.runtime.align.ledger import write_ledger
-from trainwright.runtime.align.packed import PADDING, PackedMicroBatch, as_long_as
+from trainwright.runtime.align.packed import PADDING, PackedMicroBatch, as_long_as, own_rows
 from trainwright.runtime.align.sft_rows import SftRows, Talk
 from trainwright.runtime.train import parallel
-from trainwright.runtime.train.language import own_places
 from trainwright.runtime.train.loop import run
 from trainwright.runtime.train.objective import Figures, LossOf
-from trainwright.runtime.train.step import evaluate_step, over_all_ranks
+from trainwright.runtime.train.step import evaluate
 from trainwright.runtime.train.summary import PhaseSummary
 from trainwright.spec.plan import Estimate, SftStage
 
@@ -85,10 +84,7 @@ class SftObjective:
         return 3 * len(self._names)
 
     def micro_batches(self, step: int) -> list[PackedMicroBatch]:
-        layout, before = self._stage.layout, step * self._stage.sequences_per_step
-        return [
-            self._rows.micro_batch(range(before + at, before + at + layout.micro_batch)) for at in own_places(layout)
-        ]
+        return [self._rows.micro_batch(numbers) for numbers in own_rows(self._stage, step)]
 
     def forward(self, chunk: Any, batch: PackedMicroBatch) -> tuple[Tensor, LossOf]:
         output = chunk(batch.tokens_BS, None, batch.edges_BE, labels=batch.labels_BS)
@@ -132,9 +128,6 @@ def _held_out_loss(stage: SftStage, chunks: list[GPTModel], held_out: Talk) -> d
         return {"held_out_loss": None}
     rows = SftRows(stage, held_out, epochs=1, tokenized=None)
     objective = SftObjective(rows, stage)
-    figures_F = torch.zeros(objective.figures, dtype=torch.float64)
-    for step in range(as_long_as(stage, len(rows)).steps):
-        figures_F += over_all_ranks(evaluate_step(chunks, objective, objective.micro_batches(step))).cpu()
-    metrics = objective.metrics(figures_F.tolist())
+    metrics = objective.metrics(evaluate(chunks, objective, as_long_as(stage, len(rows)).steps))
     by_source = {name: metrics.get(f"train_loss_by_source/{name}") for name in rows.names}
     return {"held_out_loss": metrics["train/loss"], "held_out_loss_by_source": by_source}

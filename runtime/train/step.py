@@ -18,7 +18,7 @@ from megatron.core.pipeline_parallel import get_forward_backward_func
 from torch import Tensor, distributed, nn
 
 from trainwright.runtime import host
-from trainwright.runtime.train.objective import Figures, Loss, LossOf, Shaped
+from trainwright.runtime.train.objective import Figures, Loss, LossOf, Objective, Shaped
 
 Forward = Callable[[Any, Any], tuple[Tensor, LossOf]]
 
@@ -43,9 +43,13 @@ def train_step(
     return _summed(results, loss.figures), float(gradient_norm)
 
 
-def evaluate_step(chunks: Sequence[nn.Module], loss: Loss, micro_batches: Sequence[Shaped]) -> Tensor:
-    """`figures_F` as `train_step` gives them; nothing is differentiated, nothing changes."""
-    return _summed(forward_pass(chunks, loss.forward, micro_batches), loss.figures)
+def evaluate(chunks: Sequence[nn.Module], objective: Objective, steps: int) -> list[float]:
+    """The figures of the first `steps` steps of the objective, of all ranks; nothing is trained. A collective."""
+    figures_F = torch.zeros(objective.figures, dtype=torch.float64, device=host.device())
+    for step in range(steps):
+        figures_F += _summed(forward_pass(chunks, objective.forward, objective.micro_batches(step)), objective.figures)
+    figures: list[float] = over_all_ranks(figures_F).tolist()
+    return figures
 
 
 def forward_pass(chunks: Sequence[nn.Module], forward: Forward, micro_batches: Sequence[Shaped]) -> list[Figures]:

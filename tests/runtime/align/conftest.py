@@ -1,16 +1,13 @@
-"""Worlds of several processes that align a toy model."""
+"""Worlds that align a toy model, and a world of one inside the test."""
 
 import json
-import os
-import subprocess
-import sys
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.conftest import ROOT
+from tests.worlds import Worlds
 
 from trainwright.runtime import host
 
@@ -20,28 +17,14 @@ AlignWorld = Callable[..., list[dict[str, Any]] | None]
 
 
 @pytest.fixture
-def align_world(tmp_path: Path) -> AlignWorld:
+def align_world(worlds: Worlds, tmp_path: Path) -> AlignWorld:
     """`align_world(processes, kind=..., layouts=[...], out=[...], ...)`: the summaries, None if one was killed."""
 
     def run(processes: int, **job: Any) -> list[dict[str, Any]] | None:
         path = tmp_path / f"{uuid.uuid4().hex}.json"
         path.write_text(json.dumps({"data": str(tmp_path), "start": str(tmp_path / "start"), **job}))
-        environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "error"}
-        workers = [
-            subprocess.Popen(
-                [sys.executable, "-m", "tests.runtime.align.world", str(rank), str(processes), str(path)],
-                cwd=ROOT,
-                env=environment,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-            )
-            for rank in range(processes)
-        ]
-        outputs = [worker.communicate(timeout=600)[0] for worker in workers]
-        if any(worker.returncode < 0 for worker in workers):
+        if not worlds.run("tests.runtime.align.world", processes, path):
             return None
-        assert all(worker.returncode == 0 for worker in workers), "\n".join(outputs)
         result: list[dict[str, Any]] = json.loads(path.with_suffix(".result").read_text())
         return result
 

@@ -82,7 +82,9 @@ def sft_stage(changes: dict[str, Any]) -> SftStage:
 
 
 def dpo_stage(changes: dict[str, Any]) -> DpoStage:
-    stage = DpoStage(**common("dpo", changes), data=("pairs",), epochs=1, longest=LENGTH // 2, beta=0.1)
+    stage = DpoStage(
+        **common("dpo", changes), data=("pairs",), epochs=1, longest=LENGTH // 2, beta=changes.get("beta", 0.1)
+    )
     return structs.replace(stage, sequences_per_step=ROWS)
 
 
@@ -110,7 +112,7 @@ def write_conversations(folder: Path, source: str, split: str, count: int, *, se
 
 
 def write_pairs(folder: Path, split: str, count: int, *, seed: int) -> None:
-    """Lists of two or three answers: the better one counts on for longer."""
+    """Lists of two or three answers: each place has a word of its own, and a length."""
     write_ranked(folder, "pairs", split, _lists(count, seed))
 
 
@@ -120,6 +122,7 @@ def _lists(count: int, seed: int) -> Iterator[Ranked]:
         first = int(random.integers(10, 200))
         prompt, _ = turn("user", [first, first + 1])
         answers = [
-            np.array([*range(first + 2, first + 2 + length), END], np.int32) for length in ([9, 4] + [1] * (number % 2))
+            np.array([20 + place] * length + [END], np.int32)
+            for place, length in enumerate((9, 4, 1)[: 2 + number % 2])
         ]
         yield Ranked(f"list-{number}", "default", np.array([*prompt, TURN, 6], np.int32), tuple(answers), 0.0)

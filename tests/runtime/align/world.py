@@ -16,10 +16,10 @@ from trainwright.runtime import host
 host.install()
 
 import torch  # noqa: E402
-from tests.runtime.align.stages import dpo_stage, sft_stage  # noqa: E402
+from tests.runtime.align.stages import BEGIN, dpo_stage, sft_stage  # noqa: E402
 from torch import distributed  # noqa: E402
 
-from trainwright.runtime.align import sft  # noqa: E402
+from trainwright.runtime.align import dpo, sft  # noqa: E402
 from trainwright.runtime.train import checkpoint, parallel  # noqa: E402
 from trainwright.runtime.train.model import build_model  # noqa: E402
 from trainwright.runtime.train.optimizer import build_optimizer, wrap  # noqa: E402
@@ -56,7 +56,7 @@ def meet(file: str, rank: int, world_size: int) -> None:
 def train(stage: SftStage | DpoStage, **options: Any) -> dict[str, Any]:
     if isinstance(stage, SftStage):
         return sft.train(stage, **options).to_dict()
-    raise NotImplementedError
+    return dpo.train(stage, begin=BEGIN, **options).to_dict()
 
 
 def main() -> None:
