@@ -27,7 +27,6 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from trainwright.kernels import flash_attn, validated
 from trainwright.kernels.bench_fused import fused_rows
-from trainwright.kernels.reference import packing_of
 from trainwright.kernels.sdpa import sdpa_attention
 from trainwright.kernels.timing import Timing, timed
 
@@ -95,8 +94,10 @@ def providers(shape: Shape, device: torch.device) -> dict[str, Callable[[], Prov
         "flash": lambda: _fused(SDPBackend.FLASH_ATTENTION),
         "flex": lambda: _flex(shape, device),
     }
-    if device.type == "cuda" and validated.chip(device) == "sm_90":
-        made["ours, hopper forward"] = lambda: _hopper(edges)
+    if validated.chip(device) in ("sm_90", "cpu"):
+        made["ours, hopper"] = lambda: _hopper(edges, gluon=False)
+    if validated.chip(device) == "sm_90":
+        made["ours, hopper, gluon"] = lambda: _hopper(edges, gluon=True)
     if edges is not None:
         made["sdpa per document"] = lambda: lambda q, k, v: sdpa_attention(q, k, v, edges)
     if flash_attn.is_installed():
@@ -110,17 +111,10 @@ def _ours(edges: Tensor | None) -> Provider:
     return lambda q, k, v: portable_attention(q, k, v, edges)
 
 
-def _hopper(edges: Tensor | None) -> Provider:
-    from trainwright.kernels.hopper.operator import attention_forward
+def _hopper(edges: Tensor | None, *, gluon: bool) -> Provider:
+    from trainwright.kernels.hopper.operator import hopper_attention
 
-    def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        if q.requires_grad:
-            raise NotImplementedError("no backward pass yet")
-        q, k, v = (x.transpose(0, 1) for x in (q, k, v))
-        o, _ = attention_forward(q, k, v, packing_of(edges, len(q), q.shape[1], k.shape[1]), q.shape[-1] ** -0.5)
-        return o.transpose(0, 1)
-
-    return attend
+    return lambda q, k, v: hopper_attention(q, k, v, edges, gluon=gluon)
 
 
 def _fused(backend: SDPBackend, repeated: int = 1) -> Provider:

@@ -22,7 +22,10 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from trainwright.kernels.portable.tiles import Tiles
 
 BUDGETS = Path(__file__).parent / "budgets.json"
 SHARED_BYTES = 232_448  # a block's limit on sm_90
@@ -70,14 +73,26 @@ def jobs(arch: int) -> Iterator[Job]:
 
 
 def _hopper_jobs() -> Iterator[Job]:
-    from trainwright.kernels.hopper import attention
-    from trainwright.kernels.hopper.operator import BLOCKS, REGISTERS
+    """The forward pass in Gluon, and both passes by descriptors, causal and not, with four query heads a group."""
+    from trainwright.kernels.hopper import attention, gluon_forward
+    from trainwright.kernels.hopper.tiles import TABLE
 
-    for dtype, (size, (block, stages)), causal in itertools.product(("bf16", "fp16"), BLOCKS.items(), (True, False)):
+    for dtype, (size, tiles), causal in itertools.product(("bf16", "fp16"), TABLE.items(), (True, False)):
+        what = f"{'' if causal else '_full'} {dtype} D{size}"
+        block, stages = gluon_forward.BLOCKS[size]
         constants = {"GROUP": 4, "D": size, "BN": block, "STAGES": stages, "CAUSAL": causal}
-        signature, aligned = _signature(attention.forward, constants, dtype)
-        name = f"hopper_forward{'' if causal else '_full'} {dtype} D{size}"
-        yield Job(name, attention.forward, signature, constants, aligned, 4, 1, REGISTERS)
+        signature, aligned = _signature(gluon_forward.forward, constants, dtype)
+        start = gluon_forward.REGISTERS
+        yield Job(f"hopper_gluon{what}", gluon_forward.forward, signature, constants, aligned, 4, 1, start)
+        kinds: tuple[tuple[str, Any, Tiles, dict[str, Any]], ...] = (
+            ("forward", attention.forward, tiles.forward, {}),
+            ("backward_keys", attention.backward_keys, tiles.keys, {"SPECIAL": tiles.special}),
+            ("backward_queries", attention.backward_queries, tiles.queries, {}),
+        )
+        for kind, function, tile, own in kinds:
+            constants = {"GROUP": 4, "D": size, "BM": tile.BM, "BN": tile.BN, "CAUSAL": causal, "WINDOW": False} | own
+            signature, aligned = _signature(function, constants, dtype)
+            yield Job(f"hopper_{kind}{what}", function, signature, constants, aligned, tile.warps, tile.stages)
 
 
 def _fused_jobs(dtype: str) -> Iterator[Job]:
@@ -110,7 +125,7 @@ def _fused_jobs(dtype: str) -> Iterator[Job]:
 def _attention_jobs() -> Iterator[Job]:
     """Every configuration the table of tiles can give, causal, with four query heads a group."""
     from trainwright.kernels.portable import attention
-    from trainwright.kernels.portable.tiles import Tiles, configuration
+    from trainwright.kernels.portable.tiles import configuration
 
     for dtype, width in DTYPES.items():
         for size in HEAD_SIZES:

@@ -7,7 +7,7 @@ flash-attention's own tests), and its relative norm small for that dtype.
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -20,6 +20,7 @@ DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 RELATIVE = {"fp32": 5e-6, "fp16": 1e-3, "bf16": 6e-3}
 CPU = torch.device("cpu")
 
+Provider = Literal["portable", "hopper", "gluon"]  # gluon: the hopper attention with that forward pass
 Errors = dict[str, dict[str, float]]  # result -> what `errors_of` says
 
 
@@ -38,6 +39,7 @@ class Case:
     deterministic: bool = True
     large: float = 1.0  # factor of the scores
     slices: bool = False  # q, k and v are slices of one tensor
+    provider: Provider = "portable"
 
     @property
     def rows(self) -> int:
@@ -84,11 +86,15 @@ def with_gradients(attend: Any, inputs: tuple[Tensor, ...], dtype: torch.dtype) 
 
 
 def attention_of(case: Case) -> Callable[..., Any]:
-    """The Triton attention over the case's pack: (q_BSHD, k_BTGD, v_BTGD) -> (o_BSHD, lse_BHS)."""
-    from trainwright.kernels.portable.operator import attention_forward
+    """The case's attention over its pack: (q_BSHD, k_BTGD, v_BTGD) -> (o_BSHD, lse_BHS)."""
+    options = (case.packing.documents_N5, case.head_size**-0.5, case.causal, case.window)
+    if case.provider == "portable":
+        from trainwright.kernels.portable import operator as portable
 
-    options = (case.packing.documents_N5, case.head_size**-0.5, case.causal, case.window, case.deterministic)
-    return lambda q, k, v: attention_forward(q, k, v, *options)
+        return lambda q, k, v: portable.attention_forward(q, k, v, *options, case.deterministic)
+    from trainwright.kernels.hopper import operator as hopper
+
+    return lambda q, k, v: hopper.attention_forward(q, k, v, *options, case.provider == "gluon")
 
 
 def measure(case: Case, device: torch.device = CPU) -> Errors:

@@ -9,11 +9,12 @@ nothing. Exits with 1 if anything is wrong.
 """
 
 import argparse
+import itertools
 import json
 import os
 import sys
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -21,7 +22,17 @@ import torch
 from torch import Tensor
 
 from trainwright.kernels import reference, validated
-from trainwright.kernels.correctness import DTYPES, Case, Errors, attention_of, complaints, errors_of, measure, packed
+from trainwright.kernels.correctness import (
+    DTYPES,
+    Case,
+    Errors,
+    Provider,
+    attention_of,
+    complaints,
+    errors_of,
+    measure,
+    packed,
+)
 from trainwright.kernels.correctness import tensors as tensors_of
 from trainwright.kernels.fused import OPERATORS
 from trainwright.kernels.packing import Packing
@@ -40,6 +51,7 @@ class Effort:
     hidden_sizes: tuple[int, ...]
 
 
+PROVIDERS: dict[Provider, str] = {"portable": "attention", "hopper": "hopper_attention", "gluon": "hopper_gluon"}
 HOPPER_HEAD_SIZES = (64, 128)
 DRY_QUICK = Effort(("bf16",), (64,), (200,), 2, False, (96,))
 DRY = Effort(("fp32", "fp16", "bf16"), (64,), (200,), 2, False, (96,))
@@ -74,11 +86,9 @@ class Tried:
 def attempts(effort: Effort, device: torch.device) -> Iterator[Tried]:
     """Every configuration of the effort, tried."""
     for dtype in effort.dtypes:
-        for head_size in effort.head_sizes:
-            yield _attention(dtype, head_size, effort, device)
-        if device.type == "cuda" and validated.chip(device) == "sm_90" and dtype != "fp32":
-            for head_size in HOPPER_HEAD_SIZES:
-                yield hopper_forward(dtype, head_size, effort, device)
+        for head_size, provider in itertools.product(effort.head_sizes, PROVIDERS):
+            if runs_here(provider, dtype, head_size, device):
+                yield attention(provider, dtype, head_size, effort, device)
         for operator in OPERATORS:
             tried = Tried(operator, dtype, 0)
             for case, errors in fused_errors(operator, dtype, effort.hidden_sizes, device):
@@ -116,42 +126,32 @@ def attention_cases(dtype: str, head_size: int, large_packs: bool) -> Iterator[C
         yield Case("1000 short, 1 long", packed(*[7] * 500, 2048, *[3] * 500), dtype, head_size)
 
 
-def _attention(dtype: str, head_size: int, effort: Effort, device: torch.device) -> Tried:
-    tried = Tried("attention", dtype, head_size)
+def runs_here(provider: Provider, dtype: str, head_size: int, device: torch.device) -> bool:
+    """Those for Hopper on its chip alone, in half precision; the one that is no Gluon also in the interpreter."""
+    chips = {"portable": None, "hopper": ("sm_90", "cpu"), "gluon": ("sm_90",)}[provider]
+    return chips is None or (
+        validated.chip(device) in chips and dtype in ("bf16", "fp16") and head_size in HOPPER_HEAD_SIZES
+    )
+
+
+def attention(provider: Provider, dtype: str, head_size: int, effort: Effort, device: torch.device) -> Tried:
+    """The provider's attention. Atomics are for the portable kernels alone, windows for all but the one in Gluon."""
+    tried = Tried(PROVIDERS[provider], dtype, head_size)
     for case in attention_cases(dtype, head_size, effort.large_packs):
-        tried.take(case.name, measure(case, device))
+        if (case.deterministic or provider == "portable") and (case.window is None or provider != "gluon"):
+            tried.take(case.name, measure(replace(case, provider=provider), device))
     for length in effort.long:
         # Products of fp32 are exact and slow: a quarter of a million tokens would take minutes.
         if dtype != "fp32" or length < 2**16:
-            tried.take(f"the end of {length} tokens", end_of_a_long_document(dtype, head_size, length, device))
+            case = Case("", packed(length), dtype, head_size, heads=8, groups=2, provider=provider)
+            tried.take(f"the end of {length} tokens", end_of_a_long_document(case, device))
     case = Case("", packed(300, 129, 83) if device.type == "cuda" else packed(33, 40), dtype, head_size)
-    if not backward_repeats(case, effort.repeats, device):
+    if not backward_repeats(replace(case, provider=provider), effort.repeats, device):
         tried.wrong.append(f"{effort.repeats} backward passes are not equal bit by bit")
     for value in (1e4, float("nan"), float("inf")):
-        if leaks(Case("", packed(33, 40, 50), dtype, head_size), value, device):
+        if leaks(Case("", packed(33, 40, 50), dtype, head_size, provider=provider), value, device):
             tried.wrong.append(f"{value} of other documents reaches a document")
     tried.cases += 4
-    return tried
-
-
-def hopper_forward(dtype: str, head_size: int, effort: Effort, device: torch.device) -> Tried:
-    """The forward attention for Hopper, which has no window, and no gradients of its own."""
-    from trainwright.kernels.hopper.operator import attention_forward
-
-    tried = Tried("hopper_forward", dtype, head_size)
-    for case in attention_cases(dtype, head_size, effort.large_packs):
-        if case.window is not None or not case.deterministic:
-            continue
-        packing, scale = case.packing, head_size**-0.5
-        inputs = tensors_of(case, device=device)
-        got = attention_forward(*inputs, packing, scale, causal=case.causal)
-
-        def plain(wide: torch.dtype, case: Case = case, inputs: tuple[Tensor, ...] = inputs) -> tuple[Tensor, Tensor]:
-            q, k, v = (x.to(wide) for x in inputs)
-            return reference.attend(q, k, v, case.packing, causal=case.causal)
-
-        results = zip(("o", "lse"), plain(torch.float64), got, plain(DTYPES[dtype]), strict=True)
-        tried.take(case.name, {name: errors_of(*three) for name, *three in results})
     return tried
 
 
@@ -188,17 +188,18 @@ def leaks(case: Case, value: float, device: torch.device) -> bool:
     return not all(torch.equal(mine[:, own], theirs[:, own]) for mine, theirs in zip(poisoned, clean, strict=True))
 
 
-def end_of_a_long_document(dtype: str, head_size: int, length: int, device: torch.device) -> Errors:
-    """The errors of the last 64 queries' output and of what they give back to all keys.
+def end_of_a_long_document(case: Case, device: torch.device) -> Errors:
+    """The errors of the last 64 queries' output and of what they give back to all keys, where the case is one document.
 
     Queries are aligned to the end of the keys, so float64 needs these 64 rows of scores alone.
     """
-    heads, groups, last = 8, 2, 64
+    last, length, dtype = 64, case.documents[0][2], DTYPES[case.dtype]
     generator = torch.Generator().manual_seed(length)
-    q, go = (torch.randn(1, length, heads, head_size, generator=generator).to(device, DTYPES[dtype]) for _ in range(2))
-    k, v = (torch.randn(1, length, groups, head_size, generator=generator).to(device, DTYPES[dtype]) for _ in range(2))
+    q, go, k, v = (
+        torch.randn(1, length, heads, case.head_size, generator=generator).to(device, dtype)
+        for heads in (case.heads, case.heads, case.groups, case.groups)
+    )
     go[:, :-last] = 0.0
-    case = Case("", packed(length), dtype, head_size, heads, groups)
     o, dq, dk, dv = gradients_of(case, q, k, v, go)
     got = dict(zip(("o", "dq", "dk", "dv"), (o[:, -last:], dq[:, -last:], dk, dv), strict=True))
     packing = Packing(torch.tensor([(0, 0, last, 0, length)], dtype=torch.int32))
@@ -208,7 +209,7 @@ def end_of_a_long_document(dtype: str, head_size: int, length: int, device: torc
         o, _ = reference.attend(leaves[0], leaves[1], leaves[2], packing)
         return dict(zip(got, (o, *torch.autograd.grad(o, leaves, go[:, -last:].to(wide))), strict=True))
 
-    exact, theirs = plain(torch.float64), plain(DTYPES[dtype])
+    exact, theirs = plain(torch.float64), plain(dtype)
     return {name: errors_of(want, got[name], theirs[name]) for name, want in exact.items()}
 
 

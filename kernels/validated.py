@@ -15,9 +15,11 @@ import torch
 
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 _HERE = Path(__file__).resolve().parent
+_HOPPER = ("packing.py", "portable/attention.py", "hopper/attention.py", "hopper/operator.py", "hopper/tiles.py")
 _SOURCES = {
     "attention": ("packing.py", "portable/attention.py", "portable/operator.py", "portable/tiles.py"),
-    "hopper_forward": ("packing.py", "hopper/attention.py", "hopper/operator.py"),
+    "hopper_attention": _HOPPER,
+    "hopper_gluon": (*_HOPPER, "hopper/gluon_forward.py"),
     "linear_cross_entropy": ("linear_cross_entropy.py", "portable/linear_cross_entropy.py"),
     "rms_norm": ("portable/rms_norm.py", "portable/rows.py"),
     "rope": ("portable/rope.py", "portable/rows.py"),

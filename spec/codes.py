@@ -205,7 +205,7 @@ _CLUSTER = (
 
 _KERNELS = (
     Code("TW501", "portable-on-cpu", "warning", "a CPU interprets our own kernels: for checking, not for speed"),
-    Code("TW502", "flash-attn-cannot-run", "error", "flash-attn does not know this device or precision"),
+    Code("TW502", "attention-cannot-run", "error", "the attention asked for does not know this device or precision"),
 )
 
 CODES: dict[str, Code] = {row.code: row for row in (*_SPEC, *_COMPILER, *_CLUSTER, *_KERNELS)}

@@ -220,10 +220,10 @@ class Optimizer(Table, kw_only=True, frozen=True):
 
 class Kernels(Table, kw_only=True, frozen=True):
     attention: Annotated[
-        Literal["auto", "reference", "sdpa", "portable", "flash-attn"],
+        Literal["auto", "reference", "sdpa", "portable", "hopper", "flash-attn"],
         Meta(
             description="`reference` is slow and plain, `sdpa` torch's own, `portable` ours in Triton (on a CPU "
-            "interpreted: for checking), `flash-attn` that package."
+            "interpreted: for checking), `hopper` ours for the H100 and H200 alone, `flash-attn` that package."
         ),
     ] = "auto"
     loss: Annotated[

@@ -105,7 +105,7 @@ class TrainingStage(Stage, kw_only=True, frozen=True):
     rope_base: float
     learning_rate: LearningRatePlan
     optimizer: OptimizerPlan
-    attention: Literal["auto", "reference", "sdpa", "portable", "flash-attn"]
+    attention: Literal["auto", "reference", "sdpa", "portable", "hopper", "flash-attn"]
     loss: Literal["logits", "fused"] = "logits"  # what the head does: `fused` never holds all logits of a micro-batch
     # Operator -> its kernels: a run takes the first that can run where it is, and the last always can.
     operators: dict[str, tuple[str, ...]] = {}

@@ -11,6 +11,7 @@ from trainwright.compiler.graph import StageGraph
 from trainwright.spec.plan import AnyStage, TrainingStage
 
 _HEAD_SIZE = 256  # the largest that the portable kernels and flash-attn know
+_HOPPER_HEAD_SIZES = (64, 128)
 _ROW_WISE = ("rms_norm", "rope", "swiglu")
 
 
@@ -30,11 +31,14 @@ def _attention(stage: TrainingStage, device: str) -> tuple[str, ...]:
     wanted = stage.attention
     if wanted == "portable":
         return ("portable", "sdpa") if device == "cuda" else ("portable",)
+    if wanted == "hopper":
+        return ("hopper", "portable", "sdpa")
     if wanted != "auto":
         return (wanted,)
     if device == "cpu" or stage.precision == "fp32" or stage.model.head_size > _HEAD_SIZE:
         return ("sdpa",)
-    return ("portable", "flash-attn", "sdpa")
+    hopper = ("hopper",) if stage.model.head_size in _HOPPER_HEAD_SIZES else ()
+    return (*hopper, "portable", "flash-attn", "sdpa")
 
 
 def _named(stage: AnyStage, device: str) -> AnyStage:

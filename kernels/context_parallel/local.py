@@ -5,7 +5,8 @@ B: rows, S: queries a row, T: keys a row, H: query heads, G: key and value heads
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from functools import partial
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -33,14 +34,20 @@ class Local:
 
 
 def local_attention(
-    name: Literal["reference", "sdpa", "portable", "flash-attn"], dtype: torch.dtype, device: torch.device
+    name: Literal["reference", "sdpa", "portable", "hopper", "flash-attn"], dtype: torch.dtype, device: torch.device
 ) -> Local:
     """The local attention that goes with an implementation of `trainwright.kernels.attention`.
 
     Torch has no fused attention for fp32 on a GPU that gives the log-sum-exp: there the definition is computed.
     """
     if name == "portable":
-        return _portable()
+        from trainwright.kernels.portable import operator as portable  # imports triton
+
+        return _at_once(portable.attention_forward, portable.attention_backward, True)
+    if name == "hopper":
+        from trainwright.kernels.hopper import operator as hopper  # imports triton
+
+        return _at_once(partial(hopper.attention_forward, gluon=False), hopper.attention_backward)
     if name == "reference" or (device.type != "cpu" and dtype not in _HALVES):
         return _by_document(_plain_forward, _plain_backward)
     if device.type == "cpu":
@@ -48,9 +55,8 @@ def local_attention(
     return _by_document(_flash_forward, _flash_backward)
 
 
-def _portable() -> Local:
-    """The Triton kernels, which take all documents at once."""
-    from trainwright.kernels.portable.operator import attention_backward, attention_forward  # imports triton
+def _at_once(forward_all: Callable[..., Any], backward_all: Callable[..., Any], *options: bool) -> Local:
+    """Kernels of ours, which take all documents in one call; `options` end the arguments of both passes."""
 
     def fields(documents: Documents) -> Tensor:
         return torch.tensor(documents, dtype=torch.int32).reshape(-1, FIELDS)
@@ -58,14 +64,14 @@ def _portable() -> Local:
     def forward(
         q: Tensor, k: Tensor, v: Tensor, documents: Documents, scale: float, causal: bool
     ) -> tuple[Tensor, Tensor]:
-        o, lse = attention_forward(q, k, v, fields(documents), scale, causal, None, True)
+        o, lse = forward_all(q, k, v, fields(documents), scale, causal, None, *options)
         return o, lse
 
     def backward(
         go: Tensor, q: Tensor, k: Tensor, v: Tensor, o: Tensor, lse: Tensor,
         documents: Documents, scale: float, causal: bool,
     ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-        gq, gk, gv = attention_backward(go, None, q, k, v, o, lse, fields(documents), scale, causal, None, True)
+        gq, gk, gv = backward_all(go, None, q, k, v, o, lse, fields(documents), scale, causal, None, *options)
         return gq, gk, gv
 
     return Local(forward, backward)

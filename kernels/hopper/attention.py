@@ -1,176 +1,199 @@
-"""Forward attention over packed documents in Gluon, for sm_90 alone: a producer warp and two groups of consumers.
+"""Attention over packed documents for sm_90, forward and backward, through the tensor memory accelerator.
 
-After FlashAttention-3 (Shah et al. 2024, arXiv 2407.08608): one warp fetches keys and values through the tensor memory
-accelerator into a ring of shared memory, two groups of four warps multiply, each its own 64 queries. Descriptors are
-made for each document, so what lies beyond it is zero to both, and no NaN of a neighbour can enter a product.
+The portable kernels' arithmetic (`kernels/portable/attention.py`: base 2, no atomics, keys and values first, then
+queries), but tiles are fetched by descriptors, one for each document and tensor, made by the program that works on it.
+A descriptor ends where its document ends and gives zeros beyond, so no NaN of a neighbour can enter a product.
 
-Gluon has no interpreter. This compiles without spills (`kernels/compile_check.py`), and `tests/kernels/hopper` compares
-it with float64 on a GPU; nothing chooses it before that was done.
+Warp specialisation hands the fetching to warps of their own. Triton does so for one loop of a kernel and without
+branches in it, so all blocks of such a loop are masked. Triton's interpreter runs these very kernels on a CPU, where
+that changes nothing.
 
-M: queries of a group, N: keys of a block, D: head size.
+M: rows (queries) of a tile, N: columns (keys), D: head size.
 """
 
-from triton.experimental import gluon
-from triton.experimental.gluon import language as gl
-from triton.experimental.gluon.language.nvidia.hopper import mbarrier, tma, warpgroup_mma, warpgroup_mma_wait
+import triton
+import triton.language as tl
 
-ROWS = 128  # queries of a program
-_M = gl.constexpr(64)
-_LN_2 = gl.constexpr(0.6931471805599453)
+from trainwright.kernels.portable.attention import LN_2, LOG2_E, document_of, key_bounds, store_rows
 
 
-@gluon.jit
-def _produce(
-    q_all, k_all, v_all, q_ring, q_full, ring, m, blocks, D: gl.constexpr, BN: gl.constexpr, STAGES: gl.constexpr
-):  # fmt: skip
-    """Both groups' queries, then block by block keys and values, as places in the ring become free."""
-    k_ring, v_ring, k_full, k_empty, v_full, v_empty = ring
-    for group in gl.static_range(2):
-        mbarrier.expect(q_full.index(group), _M * D * 2)
-        tma.async_copy_global_to_shared(q_all, [m + group * _M, 0], q_full.index(group), q_ring.index(group))
-    for n in range(blocks):
-        place = n % STAGES
-        phase = (n // STAGES) & 1
-        mbarrier.wait(k_empty.index(place), phase ^ 1)
-        mbarrier.expect(k_full.index(place), BN * D * 2)
-        tma.async_copy_global_to_shared(k_all, [n * BN, 0], k_full.index(place), k_ring.index(place))
-        mbarrier.wait(v_empty.index(place), phase ^ 1)
-        mbarrier.expect(v_full.index(place), BN * D * 2)
-        tma.async_copy_global_to_shared(v_all, [n * BN, 0], v_full.index(place), v_ring.index(place))
+@triton.jit
+def _rows_of(base, length, s_t, D: tl.constexpr, BLOCK: tl.constexpr):
+    """A document's rows of one head. No rows would be no descriptor; nothing is fetched of such a document."""
+    return tl.make_tensor_descriptor(base, [tl.maximum(length, 1), D], [s_t, 1], [BLOCK, D])
 
 
-@gluon.jit
-def _attend(
-    n, q, ring, m_M, offset, k_length, scale_log2, acc, top, total,
-    BN: gl.constexpr, STAGES: gl.constexpr, CAUSAL: gl.constexpr, MASK: gl.constexpr,
-    SCORES: gl.constexpr, SUMS: gl.constexpr,
-):  # fmt: skip
-    """One block of keys taken into the running softmax, in base 2."""
-    k_ring, v_ring, k_full, k_empty, v_full, v_empty = ring
-    place = n % STAGES
-    phase = (n // STAGES) & 1
-    mbarrier.wait(k_full.index(place), phase)
-    s = warpgroup_mma(
-        q, k_ring.index(place).permute((1, 0)), gl.zeros((_M, BN), gl.float32, SCORES), use_acc=False, is_async=True
-    )
-    s = warpgroup_mma_wait(num_outstanding=0, deps=(s,)) * scale_log2
-    mbarrier.arrive(k_empty.index(place), count=1)
-    if MASK:
-        n_N = n * BN + gl.arange(0, BN, layout=gl.SliceLayout(0, SCORES))
-        seen = n_N[None, :] < k_length
-        if CAUSAL:
-            seen = seen & (n_N[None, :] <= m_M[:, None] + offset)
-        s = gl.where(seen, s, float("-inf"))
-    new_top = gl.maximum(top, gl.max(s, 1))
-    safe_top = new_top
-    if MASK:
-        safe_top = gl.where(new_top == float("-inf"), 0.0, new_top)  # a row that sees nothing yet
-    p = gl.exp2(s - safe_top[:, None])
-    shrink = gl.exp2(top - safe_top)
-    total = total * shrink + gl.sum(p, 1)
-    acc = acc * gl.convert_layout(shrink, gl.SliceLayout(1, SUMS))[:, None]
-    p = gl.convert_layout(p.to(v_ring.dtype), gl.DotOperandLayout(operand_index=0, parent=SUMS, k_width=2))
-    mbarrier.wait(v_full.index(place), phase)
-    acc = warpgroup_mma(p, v_ring.index(place), acc, is_async=True)
-    acc = warpgroup_mma_wait(num_outstanding=0, deps=(acc,))
-    mbarrier.arrive(v_empty.index(place), count=1)
-    return acc, new_top, total
+@triton.jit
+def _heads_of(base, length, heads, s_t, s_h, D: tl.constexpr, BLOCK: tl.constexpr):
+    """A document's rows of all heads."""
+    return tl.make_tensor_descriptor(base, [tl.maximum(length, 1), heads, D], [s_t, s_h, 1], [BLOCK, 1, D])
 
 
-@gluon.jit
-def _consume(
-    GROUP: gl.constexpr, OUT, LSE, q_ring, q_full, ring, work,
-    D: gl.constexpr, BN: gl.constexpr, STAGES: gl.constexpr, CAUSAL: gl.constexpr,
-):  # fmt: skip
-    """Output and log-sum-exp of this group's queries."""
-    m, offset, q_length, k_length, blocks, scale_log2, s_ot = work
-    SCORES: gl.constexpr = gl.NVMMADistributedLayout(version=[3, 0], warps_per_cta=[4, 1], instr_shape=[16, BN, 16])
-    SUMS: gl.constexpr = gl.NVMMADistributedLayout(version=[3, 0], warps_per_cta=[4, 1], instr_shape=[16, D, 16])
-    m += GROUP * _M
-    m_M = m + gl.arange(0, _M, layout=gl.SliceLayout(1, SCORES))
-    acc = gl.zeros((_M, D), gl.float32, SUMS)
-    top = gl.full((_M,), float("-inf"), gl.float32, gl.SliceLayout(1, SCORES))
-    total = gl.full((_M,), 0.0, gl.float32, gl.SliceLayout(1, SCORES))
-    whole = k_length // BN
-    if CAUSAL:
-        whole = gl.minimum(gl.maximum(0, gl.minimum(k_length, m + offset + 1)) // BN, blocks)
-    mbarrier.wait(q_full.index(GROUP), 0)
-    q = q_ring.index(GROUP)
-    for n in range(whole):
-        acc, top, total = _attend(
-            n, q, ring, m_M, offset, k_length, scale_log2, acc, top, total, BN, STAGES, CAUSAL, False, SCORES, SUMS
-        )
-    for n in range(whole, blocks):
-        acc, top, total = _attend(
-            n, q, ring, m_M, offset, k_length, scale_log2, acc, top, total, BN, STAGES, CAUSAL, True, SCORES, SUMS
-        )
-    blind = total == 0.0
-    total = gl.where(blind, 1.0, total)
-    lse = gl.where(blind, float("-inf"), (top + gl.log2(total)) * _LN_2)
-    gl.store(LSE + m_M, lse, mask=m_M < q_length)
-    acc = acc / gl.convert_layout(total, gl.SliceLayout(1, SUMS))[:, None]
-    row_M = m + gl.arange(0, _M, layout=gl.SliceLayout(1, SUMS))
-    d = gl.arange(0, D, layout=gl.SliceLayout(0, SUMS))
-    at = OUT + row_M.to(gl.int64)[:, None] * s_ot + d[None, :]
-    gl.store(at, acc.to(OUT.dtype.element_ty), mask=row_M[:, None] < q_length)
-
-
-@gluon.jit
-def forward(
-    Q, K, V, OUT, LSE, DOCUMENTS, TILES, heads, scale_log2,
-    s_qb, s_qt, s_qh, s_kb, s_kt, s_kh, s_vb, s_vt, s_vh, s_ob, s_ot, s_oh, s_lb, s_lh,
-    GROUP: gl.constexpr, D: gl.constexpr, BN: gl.constexpr, STAGES: gl.constexpr, CAUSAL: gl.constexpr,
-):  # fmt: skip
-    """Output and log-sum-exp (natural) of one tile of 128 queries of one head; arguments as the portable kernel's."""
-    dtype: gl.constexpr = Q.dtype.element_ty
-    h = (gl.program_id(0) % heads).to(gl.int64)
-    tile = TILES + 2 * (gl.program_id(0) // heads)
-    document = DOCUMENTS + 5 * gl.load(tile)
-    m = gl.load(tile + 1) * (2 * _M)
-    row = gl.load(document).to(gl.int64)
-    q_start = gl.load(document + 1).to(gl.int64)
-    q_length = gl.load(document + 2)
-    k_start = gl.load(document + 3).to(gl.int64)
-    k_length = gl.load(document + 4)
+@triton.jit
+def _seen(m, n, q_length, k_length, window, CAUSAL: tl.constexpr, WINDOW: tl.constexpr):
+    """Which keys n the queries m see; of queries beyond their document's end nothing is kept, whatever they see."""
     offset = k_length - q_length
-    stop = k_length
+    # The last query sees the last key, and none beyond.
+    seen = n <= m + offset if CAUSAL else (m < q_length) & (n < k_length)
+    if WINDOW:
+        seen = seen & (n > m + offset - window)
+    return seen
+
+
+@triton.jit
+def forward(
+    Q, K, V, OUT, LSE, DOCUMENTS, TILES, heads, scale_log2, window,
+    s_qb, s_qt, s_qh, s_kb, s_kt, s_kh, s_vb, s_vt, s_vh, s_ob, s_ot, s_oh, s_lb, s_lh,
+    GROUP: tl.constexpr, D: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr,
+    CAUSAL: tl.constexpr, WINDOW: tl.constexpr,
+):  # fmt: skip
+    """Output and log-sum-exp (natural) of one tile of queries of one head."""
+    h = (tl.program_id(0) % heads).to(tl.int64)  # heads of a group run side by side: they share keys in the cache
+    row, q_start, q_length, k_start, k_length, number = document_of(DOCUMENTS, TILES, tl.program_id(0) // heads)
+    m = number * BM
+    m_M = m + tl.arange(0, BM)
+    token, first = q_start.to(tl.int64), k_start.to(tl.int64)
+    q_rows = _rows_of(Q + row * s_qb + token * s_qt + h * s_qh, q_length, s_qt, D, BM)
+    k_rows = _rows_of(K + row * s_kb + first * s_kt + h // GROUP * s_kh, k_length, s_kt, D, BN)
+    v_rows = _rows_of(V + row * s_vb + first * s_vt + h // GROUP * s_vh, k_length, s_vt, D, BN)
+    q = q_rows.load([m, 0])
+    offset = k_length - q_length
+    start, _, _, stop = key_bounds(m, offset, k_length, window, BM, BN, CAUSAL, WINDOW)
+    top = tl.full([BM], float("-inf"), tl.float32)
+    total = tl.zeros([BM], tl.float32)
+    acc = tl.zeros([BM, D], tl.float32)
+    for n in tl.range(start, stop, BN, warp_specialize=True):
+        s = tl.dot(q, k_rows.load([n, 0]).T) * scale_log2
+        n_N = n + tl.arange(0, BN)
+        s = tl.where(_seen(m_M[:, None], n_N[None, :], q_length, k_length, window, CAUSAL, WINDOW), s, float("-inf"))
+        new_top = tl.maximum(top, tl.max(s, 1))
+        safe_top = tl.where(new_top == float("-inf"), 0.0, new_top)  # a row that sees nothing yet
+        p = tl.math.exp2(s - safe_top[:, None])
+        shrink = tl.math.exp2(top - safe_top)
+        total = total * shrink + tl.sum(p, 1)
+        v = v_rows.load([n, 0])
+        acc = tl.dot(p.to(v.dtype), v, acc * shrink[:, None])
+        top = new_top
+    blind = total == 0.0
+    total = tl.where(blind, 1.0, total)
+    lse = tl.where(blind, float("-inf"), (top + tl.math.log2(total)) * LN_2)
+    tl.store(LSE + row * s_lb + h * s_lh + token + m_M, lse, mask=m_M < q_length)
+    out = OUT + row * s_ob + token * s_ot + h * s_oh
+    store_rows(out, m_M, s_ot, tl.arange(0, D), q_length, acc / total[:, None], D)
+
+
+@triton.jit
+def backward_keys(
+    Q, K, V, GO, LSE, DELTA, GK, GV, DOCUMENTS, TILES, kv_heads, scale, scale_log2, window,
+    s_qb, s_qt, s_qh, s_kb, s_kt, s_kh, s_vb, s_vt, s_vh, s_gb, s_gt, s_gh,
+    s_gkb, s_gkt, s_gkh, s_gvb, s_gvt, s_gvh, s_lb, s_lh,
+    GROUP: tl.constexpr, D: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr,
+    CAUSAL: tl.constexpr, WINDOW: tl.constexpr, SPECIAL: tl.constexpr,
+):  # fmt: skip
+    """Gradients of one tile of keys and values, summed over the query heads that share them, in a single loop."""
+    kv = (tl.program_id(0) % kv_heads).to(tl.int64)
+    row, q_start, q_length, k_start, k_length, number = document_of(DOCUMENTS, TILES, tl.program_id(0) // kv_heads)
+    n = number * BN
+    n_N = n + tl.arange(0, BN)
+    token, first = q_start.to(tl.int64), k_start.to(tl.int64)
+    q_heads = _heads_of(Q + row * s_qb + token * s_qt + kv * GROUP * s_qh, q_length, GROUP, s_qt, s_qh, D, BM)
+    go_heads = _heads_of(GO + row * s_gb + token * s_gt + kv * GROUP * s_gh, q_length, GROUP, s_gt, s_gh, D, BM)
+    k_rows = _rows_of(K + row * s_kb + first * s_kt + kv * s_kh, k_length, s_kt, D, BN)
+    v_rows = _rows_of(V + row * s_vb + first * s_vt + kv * s_vh, k_length, s_vt, D, BN)
+    k = k_rows.load([n, 0])
+    v = v_rows.load([n, 0])
+    offset = k_length - q_length
+    start = 0
+    stop = q_length
     if CAUSAL:
-        stop = gl.maximum(0, gl.minimum(k_length, m + 2 * _M + offset))
-    blocks = gl.cdiv(stop, BN)
-    q_layout: gl.constexpr = gl.NVMMASharedLayout.get_default_for([_M, D], dtype)
-    k_layout: gl.constexpr = gl.NVMMASharedLayout.get_default_for([BN, D], dtype)
-    keys = gl.maximum(k_length, 1)  # a descriptor of no rows is none; nothing is fetched then
-    k_base = K + row * s_kb + k_start * s_kt + h // GROUP * s_kh
-    v_base = V + row * s_vb + k_start * s_vt + h // GROUP * s_vh
-    q_base = Q + row * s_qb + q_start * s_qt + h * s_qh
-    q_all = tma.make_tensor_descriptor(q_base, [q_length, D], [s_qt, 1], [_M, D], q_layout)
-    k_all = tma.make_tensor_descriptor(k_base, [keys, D], [s_kt, 1], [BN, D], k_layout)
-    v_all = tma.make_tensor_descriptor(v_base, [keys, D], [s_vt, 1], [BN, D], k_layout)
-    q_ring = gl.allocate_shared_memory(dtype, [2, _M, D], q_layout)
-    k_ring = gl.allocate_shared_memory(dtype, [STAGES, BN, D], k_layout)
-    v_ring = gl.allocate_shared_memory(dtype, [STAGES, BN, D], k_layout)
-    q_full = gl.allocate_shared_memory(gl.int64, [2, 1], mbarrier.MBarrierLayout())
-    k_full = gl.allocate_shared_memory(gl.int64, [STAGES, 1], mbarrier.MBarrierLayout())
-    k_empty = gl.allocate_shared_memory(gl.int64, [STAGES, 1], mbarrier.MBarrierLayout())
-    v_full = gl.allocate_shared_memory(gl.int64, [STAGES, 1], mbarrier.MBarrierLayout())
-    v_empty = gl.allocate_shared_memory(gl.int64, [STAGES, 1], mbarrier.MBarrierLayout())
-    for group in gl.static_range(2):
-        mbarrier.init(q_full.index(group), count=1)
-    for place in gl.static_range(STAGES):
-        mbarrier.init(k_full.index(place), count=1)
-        mbarrier.init(v_full.index(place), count=1)
-        mbarrier.init(k_empty.index(place), count=2)
-        mbarrier.init(v_empty.index(place), count=2)
-    out = OUT + row * s_ob + q_start * s_ot + h * s_oh
-    lse = LSE + row * s_lb + h * s_lh + q_start
-    ring = (k_ring, v_ring, k_full, k_empty, v_full, v_empty)
-    work = (m, offset, q_length, k_length, blocks, scale_log2, s_ot)
-    gl.warp_specialize(
-        [
-            (_consume, (0, out, lse, q_ring, q_full, ring, work, D, BN, STAGES, CAUSAL)),
-            (_consume, (1, out, lse, q_ring, q_full, ring, work, D, BN, STAGES, CAUSAL)),
-            (_produce, (q_all, k_all, v_all, q_ring, q_full, ring, m, blocks, D, BN, STAGES)),
-        ],
-        [4, 1],
-        [240, 24],
-    )
+        start = tl.maximum(0, n - offset) // BM * BM
+    if WINDOW:
+        stop = tl.minimum(q_length, tl.maximum(0, n + BN - 1 - offset + window))
+    blocks = tl.maximum(0, tl.cdiv(stop - start, BM))
+    a_head = tl.maximum(1, blocks)  # a divisor, even where nothing is to be done
+    sums = row * s_lb + kv * GROUP * s_lh + token
+    gk = tl.zeros([BN, D], tl.float32)
+    gv = tl.zeros([BN, D], tl.float32)
+    for block in tl.range(0, GROUP * blocks, warp_specialize=SPECIAL):
+        h = block // a_head
+        m = start + block % a_head * BM
+        m_M = m + tl.arange(0, BM)
+        q = q_heads.load([m, h, 0]).reshape(BM, D)
+        go = go_heads.load([m, h, 0]).reshape(BM, D)
+        at = sums + h.to(tl.int64) * s_lh + m_M
+        lse = tl.load(LSE + at, mask=m_M < q_length, other=0.0)
+        s_NM = tl.dot(k, q.T) * scale_log2
+        seen_NM = _seen(m_M[None, :], n_N[:, None], q_length, k_length, window, CAUSAL, WINDOW)
+        p_NM = tl.where(seen_NM, tl.math.exp2(s_NM - lse[None, :] * LOG2_E), 0.0)
+        gv = tl.dot(p_NM.to(go.dtype), go, gv)
+        dp_NM = tl.dot(v, go.T)
+        delta = tl.load(DELTA + at, mask=m_M < q_length, other=0.0)
+        ds_NM = tl.where(seen_NM, p_NM * (dp_NM - delta[None, :]), 0.0)
+        gk = tl.dot(ds_NM.to(q.dtype), q, gk)
+    d = tl.arange(0, D)
+    gk_rows = GK + row * s_gkb + first * s_gkt + kv * s_gkh
+    gv_rows = GV + row * s_gvb + first * s_gvt + kv * s_gvh
+    store_rows(gk_rows, n_N, s_gkt, d, k_length, gk * scale, D)
+    store_rows(gv_rows, n_N, s_gvt, d, k_length, gv, D)
+
+
+@triton.jit
+def _query_block(
+    q, go, k_rows, v_rows, lse, delta, m_M, n, q_length, k_length, window, scale_log2, gq,
+    BN: tl.constexpr, CAUSAL: tl.constexpr, WINDOW: tl.constexpr, MASK: tl.constexpr,
+):  # fmt: skip
+    """What one block of keys adds to the gradient of a tile of queries."""
+    k = k_rows.load([n, 0])
+    v = v_rows.load([n, 0])
+    s = tl.dot(q, k.T) * scale_log2
+    dp = tl.dot(go, v.T)
+    ds = tl.math.exp2(s - lse[:, None]) * (dp - delta[:, None])
+    if MASK:
+        n_N = n + tl.arange(0, BN)
+        ds = tl.where(_seen(m_M[:, None], n_N[None, :], q_length, k_length, window, CAUSAL, WINDOW), ds, 0.0)
+    return tl.dot(ds.to(k.dtype), k, gq)
+
+
+@triton.jit
+def backward_queries(
+    Q, K, V, GO, LSE, DELTA, GQ, DOCUMENTS, TILES, heads, scale, scale_log2, window,
+    s_qb, s_qt, s_qh, s_kb, s_kt, s_kh, s_vb, s_vt, s_vh, s_gb, s_gt, s_gh, s_gqb, s_gqt, s_gqh, s_lb, s_lh,
+    GROUP: tl.constexpr, D: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr,
+    CAUSAL: tl.constexpr, WINDOW: tl.constexpr,
+):  # fmt: skip
+    """Gradient of one tile of queries of one head."""
+    h = (tl.program_id(0) % heads).to(tl.int64)
+    row, q_start, q_length, k_start, k_length, number = document_of(DOCUMENTS, TILES, tl.program_id(0) // heads)
+    m = number * BM
+    m_M = m + tl.arange(0, BM)
+    token, first = q_start.to(tl.int64), k_start.to(tl.int64)
+    q_rows = _rows_of(Q + row * s_qb + token * s_qt + h * s_qh, q_length, s_qt, D, BM)
+    go_rows = _rows_of(GO + row * s_gb + token * s_gt + h * s_gh, q_length, s_gt, D, BM)
+    k_rows = _rows_of(K + row * s_kb + first * s_kt + h // GROUP * s_kh, k_length, s_kt, D, BN)
+    v_rows = _rows_of(V + row * s_vb + first * s_vt + h // GROUP * s_vh, k_length, s_vt, D, BN)
+    q = q_rows.load([m, 0])
+    go = go_rows.load([m, 0])
+    at = row * s_lb + h * s_lh + token + m_M
+    lse = tl.load(LSE + at, mask=m_M < q_length, other=0.0) * LOG2_E
+    delta = tl.load(DELTA + at, mask=m_M < q_length, other=0.0)
+    offset = k_length - q_length
+    start, whole_start, whole_stop, stop = key_bounds(m, offset, k_length, window, BM, BN, CAUSAL, WINDOW)
+    gq = tl.zeros([BM, D], tl.float32)
+    if WINDOW:
+        for n in range(start, whole_start, BN):
+            gq = _query_block(
+                q, go, k_rows, v_rows, lse, delta, m_M, n, q_length, k_length, window, scale_log2, gq,
+                BN, CAUSAL, WINDOW, True,
+            )  # fmt: skip
+    for n in range(whole_start, whole_stop, BN):
+        gq = _query_block(
+            q, go, k_rows, v_rows, lse, delta, m_M, n, q_length, k_length, window, scale_log2, gq,
+            BN, CAUSAL, WINDOW, False,
+        )  # fmt: skip
+    for n in range(whole_stop, stop, BN):
+        gq = _query_block(
+            q, go, k_rows, v_rows, lse, delta, m_M, n, q_length, k_length, window, scale_log2, gq,
+            BN, CAUSAL, WINDOW, True,
+        )  # fmt: skip
+    gq_rows = GQ + row * s_gqb + token * s_gqt + h * s_gqh
+    store_rows(gq_rows, m_M, s_gqt, tl.arange(0, D), q_length, gq * scale, D)

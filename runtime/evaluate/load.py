@@ -14,7 +14,8 @@ from trainwright.runtime.train.model import build_model
 from trainwright.spec.artefact import CHECKPOINTS
 from trainwright.spec.plan import TrainingStage
 
-_OF_GPUS = ("portable", "flash-attn")  # on a CPU another kernel asks the model: interpreting is for checking steps
+# On a CPU another kernel asks the model: interpreting is for checking steps.
+_OF_GPUS = ("portable", "hopper", "flash-attn")
 
 
 class NoCheckpoint(Exception):

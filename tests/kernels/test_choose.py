@@ -30,8 +30,10 @@ def gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     return tmp_path / "users.json"
 
 
-def entry(dtype: torch.dtype = torch.bfloat16, head_size: int = 128) -> validated.Entry:
-    made = validated.configuration("attention", dtype, head_size, GPU)
+def entry(
+    dtype: torch.dtype = torch.bfloat16, head_size: int = 128, operator: str = "attention"
+) -> validated.Entry:  # fmt: skip
+    made = validated.configuration(operator, dtype, head_size, GPU)
     return validated.Entry(made, "2026-01-01", "a GPU", "2.13.0", {"o": 1e-3})
 
 
@@ -80,6 +82,41 @@ def test_an_entry_holds_for_its_source_compiler_chip_and_size_alone(change: dict
     right = entry()
     validated.record(gpu, [], [replace(right, configuration=replace(right.configuration, **change))])
     assert choose("portable", torch.bfloat16, 128, GPU).name == "sdpa"
+
+
+@needs_triton
+def test_the_kernels_for_hopper_give_way_to_the_portable_ones_with_one_warning(gpu: Path) -> None:
+    choice = choose("hopper", torch.bfloat16, 128, GPU)
+    assert (choice.name, choice.why) == ("sdpa", "in place of the Hopper kernels")
+    assert "the Hopper kernels were not validated for bf16 heads of 128 on sm_90" in str(choice.warning)
+    validated.record(gpu, [], [entry()])
+    choice = choose("hopper", torch.bfloat16, 128, GPU)
+    assert choice.name == "portable"
+    assert "the Hopper kernels were not validated" in str(choice.warning)
+
+
+@needs_triton
+def test_auto_takes_the_kernels_for_hopper_where_they_were_validated(gpu: Path) -> None:
+    validated.record(gpu, [], [entry(), entry(operator="hopper_attention")])
+    choice = choose("auto", torch.bfloat16, 128, GPU)
+    assert (choice.name, choice.warning) == ("hopper", None)
+    assert "the forward pass in Triton" in choice.why
+    assert choose("auto", torch.bfloat16, 64, GPU).name == "sdpa"
+    validated.record(gpu, [], [entry(operator="hopper_gluon")])
+    assert "the forward pass in Gluon" in choose("hopper", torch.bfloat16, 128, GPU).why
+
+
+def test_the_kernels_for_hopper_are_refused_elsewhere_in_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(KernelMissing, match=r"needs a GPU of sm_90 \(H100, H200\), and this is a CPU"):
+        choose("hopper", torch.bfloat16, 128, CPU)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (8, 0))
+    with pytest.raises(KernelMissing, match="and this is sm_80"):
+        choose("hopper", torch.bfloat16, 128, GPU)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
+    monkeypatch.setattr(validated, "has_triton", lambda: True)
+    with pytest.raises(KernelMissing, match="know no fp32 heads of 128"):
+        choose("hopper", torch.float32, 128, GPU)
 
 
 @needs_triton

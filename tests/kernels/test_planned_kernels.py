@@ -22,11 +22,17 @@ def stage(wanted: str, precision: str, head_size: int, loss: str = "logits") -> 
     )  # fmt: skip
 
 
-def machine(monkeypatch: pytest.MonkeyPatch, *, has_gpu: bool, is_validated: bool, has_flash_attn: bool) -> None:
+class Everything(frozenset[str]):
+    def __contains__(self, operator: object) -> bool:
+        return True
+
+
+def machine(monkeypatch: pytest.MonkeyPatch, *, has_gpu: bool, right: frozenset[str], has_flash_attn: bool) -> None:
+    """With a GPU of sm_90, where the operators in `right` were validated, or with none."""
     fused.choose.cache_clear()
     monkeypatch.setattr(torch.cuda, "is_available", lambda: has_gpu)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
-    monkeypatch.setattr(validated, "is_validated", lambda wanted: is_validated)
+    monkeypatch.setattr(validated, "is_validated", lambda wanted: wanted.operator in right)
     monkeypatch.setattr(flash_attn, "is_installed", lambda: has_flash_attn)
 
 
@@ -37,8 +43,9 @@ def machine(monkeypatch: pytest.MonkeyPatch, *, has_gpu: bool, is_validated: boo
 def test_attention(wanted: Wanted, head_size: int, precision: str, device: str, monkeypatch: Any) -> None:
     """All of a plan's kernels are taken on some machine; the first where all can run, and the last on any."""
     taken = []
-    for is_validated, has_flash_attn in itertools.product((True, False), repeat=2):
-        machine(monkeypatch, has_gpu=device == "cuda", is_validated=is_validated, has_flash_attn=has_flash_attn)
+    rights = (Everything(), frozenset({"attention"}), frozenset[str]())
+    for right, has_flash_attn in itertools.product(rights, (True, False)):
+        machine(monkeypatch, has_gpu=device == "cuda", right=right, has_flash_attn=has_flash_attn)
         try:
             taken.append(choose(wanted, DTYPES[precision], head_size, torch.device(device)).name)
         except KernelMissing:
@@ -46,7 +53,7 @@ def test_attention(wanted: Wanted, head_size: int, precision: str, device: str, 
     if taken:
         assert tuple(dict.fromkeys(taken)) == kernels_of(stage(wanted, precision, head_size), device)["attention"]
     else:  # refused before a run begins, in one sentence
-        assert (wanted in ("portable", "flash-attn") and head_size > 256) or wanted == "flash-attn"
+        assert (wanted == "portable" and head_size > 256) or wanted in ("hopper", "flash-attn")
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
@@ -59,8 +66,8 @@ def test_the_fused_operators(loss: str, device: str, monkeypatch: pytest.MonkeyP
     assert ("cross_entropy" in planned) == (loss == "logits")
     for operator in set(planned) & set(fused.OPERATORS):
         taken = []
-        for is_validated in (True, False):
-            machine(monkeypatch, has_gpu=device == "cuda", is_validated=is_validated, has_flash_attn=False)
+        for right in (Everything(), frozenset[str]()):
+            machine(monkeypatch, has_gpu=device == "cuda", right=right, has_flash_attn=False)
             taken.append(fused.choose(operator, torch.bfloat16, torch.device(device)).name)
         assert tuple(dict.fromkeys(taken)) == planned[operator]
     fused.choose.cache_clear()

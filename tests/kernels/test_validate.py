@@ -60,17 +60,18 @@ def test_only_what_is_right_is_recorded(monkeypatch: pytest.MonkeyPatch, tmp_pat
 
 @needs_triton
 @pytest.mark.parametrize("off", [0.0, 0.1])
-def test_the_kernel_for_hopper_is_held_to_float64(off: float, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_gluon_kernel_is_held_to_float64(off: float, monkeypatch: pytest.MonkeyPatch) -> None:
     """A stand-in for the kernel, which no CPU runs, is right or off by as much."""
     from trainwright.kernels.hopper import operator
 
-    def attend(q: Tensor, k: Tensor, v: Tensor, packing: Packing, scale: float, *, causal: bool) -> Any:
-        o, lse = reference.attend(q, k, v, packing, scale=scale, causal=causal)
+    def attend(q: Tensor, k: Tensor, v: Tensor, documents: Tensor, scale: float, causal: bool, *rest: Any) -> Any:
+        assert rest == (None, True)  # no window, and in Gluon
+        o, lse = reference.attend(q, k, v, Packing(documents), scale=scale, causal=causal)
         return o + off, lse
 
     monkeypatch.setattr(operator, "attention_forward", attend)
-    tried = validate.hopper_forward("bf16", 64, validate.QUICK, torch.device("cpu"))
-    assert tried.cases >= 10
+    tried = validate.attention("gluon", "bf16", 64, validate.DRY_QUICK, torch.device("cpu"))
+    assert (tried.operator, tried.cases >= 10) == ("hopper_gluon", True)
     assert bool(tried.wrong) == bool(off)
 
 
@@ -83,7 +84,7 @@ def test_without_a_gpu_the_harness_runs_and_records_nothing(tmp_path: Path) -> N
     document = json.loads(done.stdout)
     assert (document["device"], document["recorded"]) == ("cpu", None)
     tried = {row["operator"]: row for row in document["tried"]}
-    assert set(tried) == {"attention", *OPERATORS}
+    assert set(tried) == {"attention", "hopper_attention", *OPERATORS}
     assert tried["attention"]["cases"] >= 18
     assert all(row["wrong"] == [] and row["errors"] for row in document["tried"])
     assert validated.own_place().read_bytes() == before

@@ -1,12 +1,15 @@
-"""The Gluon attention on a GPU of sm_90: as near to float64 as plain torch, and deaf to other documents."""
+"""Both forms of the attention for Hopper on a GPU of that chip: as near to float64 as plain torch, deaf to neighbours.
+
+What needs no GPU, which is all of the one by descriptors but its speed, is in `tests/kernels/portable`.
+"""
 
 import itertools
 
 import pytest
 import torch
 
-from trainwright.kernels import reference
-from trainwright.kernels.correctness import DTYPES, Case, complaints, errors_of, packed, tensors
+from trainwright.kernels.correctness import Case, Provider, complaints, measure, packed, tensors
+from trainwright.kernels.validate import leaks
 
 pytest.importorskip("triton", reason="the Hopper kernels need triton, which exists for Linux alone")
 pytestmark = [
@@ -26,46 +29,30 @@ PACKS = {
 }
 
 
+@pytest.mark.parametrize("provider", ["hopper", "gluon"])
 @pytest.mark.parametrize("dtype", ["bf16", "fp16"])
 @pytest.mark.parametrize("head_size", [64, 128])
 @pytest.mark.parametrize("pack", PACKS)
-def test_it_is_as_near_to_float64_as_plain_torch(pack: str, head_size: int, dtype: str) -> None:
-    from trainwright.kernels.hopper.operator import attention_forward
-
-    for causal, slices in itertools.product((True, False), (True, False)):
-        case = Case(pack, PACKS[pack], dtype, head_size, causal=causal, slices=slices)
-        inputs = tensors(case, device=torch.device("cuda"))
-        options = {"scale": head_size**-0.5, "causal": causal}
-        got = attention_forward(*inputs, case.packing, **options)
-        exact = reference.attend(*(x.double() for x in inputs), case.packing, **options)
-        plain = reference.attend(*inputs, case.packing, **options)
-        errors = {
-            name: errors_of(want, mine, theirs)
-            for name, want, mine, theirs in zip(("o", "lse"), exact, got, plain, strict=True)
-            if want.isfinite().any()
-        }
-        assert complaints(errors, dtype) == []
+def test_it_is_as_near_to_float64_as_plain_torch(pack: str, head_size: int, dtype: str, provider: Provider) -> None:
+    windows = (None, 40) if provider == "hopper" else (None,)
+    for causal, slices, window in itertools.product((True, False), (True, False), windows):
+        case = Case(
+            pack, PACKS[pack], dtype, head_size, causal=causal, slices=slices, window=window, provider=provider
+        )  # fmt: skip
+        assert complaints(measure(case, torch.device("cuda")), dtype) == []
 
 
+@pytest.mark.parametrize("provider", ["hopper", "gluon"])
 @pytest.mark.parametrize("value", [1e4, float("nan"), float("inf")])
-def test_other_documents_do_not_reach_a_document(value: float) -> None:
-    from trainwright.kernels.hopper.operator import attention_forward
-
-    case = Case("", packed(133, 200, 90), "bf16", 128)
-    q, k, v = tensors(case, device=torch.device("cuda"))
-    clean, _ = attention_forward(q, k, v, case.packing, 0.1)
-    for x in (q, k, v):
-        x[:, :133] = value
-        x[:, 333:] = value
-    assert torch.equal(attention_forward(q, k, v, case.packing, 0.1)[0][:, 133:333], clean[:, 133:333])
+def test_other_documents_do_not_reach_a_document(value: float, provider: Provider) -> None:
+    assert not leaks(Case("", packed(133, 200, 90), "bf16", 128, provider=provider), value, torch.device("cuda"))
 
 
-def test_what_the_accelerator_cannot_take_is_refused() -> None:
+def test_what_the_kernels_do_not_know_is_refused() -> None:
     from trainwright.kernels.hopper.operator import attention_forward
 
     case = Case("", packed(64), "bf16", 64)
     q, k, v = tensors(case, device=torch.device("cuda"))
-    crooked = torch.empty(1, 67, 2, 68, dtype=DTYPES["bf16"], device="cuda")[..., 1:65]
-    for inputs in ((q.float(), k.float(), v.float()), (q[..., :32], k[..., :32], v[..., :32]), (q, k, crooked)):
-        with pytest.raises(ValueError, match="the Hopper kernel"):
-            attention_forward(*inputs, case.packing, 0.1)
+    for inputs in ((q.float(), k.float(), v.float()), (q[..., :32], k[..., :32], v[..., :32])):
+        with pytest.raises(ValueError, match="the Hopper kernels know no"):
+            attention_forward(*inputs, case.packing.documents_N5, 0.1, True, None, False)

@@ -1,6 +1,6 @@
-"""Runs the Triton attention in Triton's interpreter and prints, as JSON lines, how far it is from float64.
+"""Runs a Triton attention in Triton's interpreter and prints, as JSON lines, how far it is from float64.
 
-    TRITON_INTERPRET=1 python -m tests.kernels.portable.matrix PART PARTS
+    TRITON_INTERPRET=1 python -m tests.kernels.portable.matrix portable|hopper PART PARTS
 
 A process of its own: whoever interprets kernels cannot compile them. Cases are dealt to PARTS processes in turn.
 """
@@ -9,13 +9,28 @@ import itertools
 import json
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
+from typing import cast
 
 import torch
 
-from trainwright.kernels.correctness import DTYPES, Case, measure, packed
+from trainwright.kernels.correctness import DTYPES, Case, Provider, measure, packed
 
 
-def cases() -> Iterator[Case]:
+def cases(provider: Provider) -> Iterator[Case]:
+    """What the provider knows of the matrix; the kernels for Hopper know half precision and heads of 64 and 128."""
+    if provider == "portable":
+        yield from _matrix()
+        return
+    taken = set()
+    for case in _matrix():
+        mine = replace(case, provider=provider, dtype="fp16" if case.dtype == "fp32" else case.dtype)
+        if case.head_size in (64, 128) and case.deterministic and (what := replace(mine, name="")) not in taken:
+            taken.add(what)
+            yield mine
+
+
+def _matrix() -> Iterator[Case]:
     packings = {
         "1": packed(1),
         "16": packed(16),
@@ -24,6 +39,7 @@ def cases() -> Iterator[Case]:
         "65": packed(65),
         "100+37+1+118": packed(100, 37, 1, 118),
         "with a zero-length document": packed(40, 0, 50),
+        "no keys, no queries": ((0, 0, 30, 0, 0), (0, 30, 40, 0, 40), (0, 70, 0, 40, 20)),
         "5 of 1 and 70": packed(1, 1, 1, 1, 1, 70),
         "more keys than queries": ((0, 0, 20, 0, 90), (1, 0, 40, 10, 41)),
         "more queries than keys": ((0, 0, 90, 0, 20),),
@@ -48,8 +64,8 @@ def cases() -> Iterator[Case]:
 
 def main() -> None:
     torch.set_num_threads(1)
-    part, parts = int(sys.argv[1]), int(sys.argv[2])
-    for case in itertools.islice(cases(), part, None, parts):
+    provider, part, parts = cast(Provider, sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+    for case in itertools.islice(cases(provider), part, None, parts):
         print(json.dumps({"case": case.name, "dtype": case.dtype, "errors": measure(case)}), flush=True)
 
 
