@@ -22,12 +22,13 @@ from trainwright.spec.plan import (
     EvaluateStage,
     ExportStage,
     PhaseStage,
+    PpoStage,
     RewardStage,
     SftStage,
     decode,
 )
 
-AnyTraining = PhaseStage | SftStage | RewardStage | DpoStage
+AnyTraining = PhaseStage | SftStage | RewardStage | PpoStage | DpoStage
 
 
 def main() -> int:
@@ -96,9 +97,13 @@ def _train(store: Store, stage: AnyTraining, out: Path, stop: Callable[[], bool]
         from trainwright.runtime.align import dpo
 
         return dpo.train(stage, inputs=inputs, begin=vocabulary.begin, **attempt)
+    root = (store.folder / store.plan.root).resolve()
+    if isinstance(stage, PpoStage):
+        from trainwright.runtime.align.ppo import stage as ppo
+
+        return ppo.train(stage, inputs=inputs, vocabulary=vocabulary, root=root, **attempt)
     from trainwright.runtime.align.reward import stage as reward
 
-    root = (store.folder / store.plan.root).resolve()
     return reward.train(stage, inputs=inputs, vocabulary=vocabulary, root=root, **attempt)
 
 

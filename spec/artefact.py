@@ -23,6 +23,9 @@ RESULT_FILE = "result.json"
 CHECKPOINTS = "checkpoints"
 METRICS_FILE = "metrics.jsonl"  # of a phase: a row a step
 WARM_UP_STEPS = 3  # caches fill, and the step that is profiled takes longer: not counted as typical steps
+ROLLOUTS_FILE = "rollouts.jsonl"  # of a stage of PPO: every answer of every iteration
+PROBES_FILE = "probes.jsonl"  # of a stage of PPO: the same queries answered by the start, the early and the late actor
+PATCHES = "patches"  # of an online stage: the source whose rows are its confirmed pairs
 LATEST_CHECKPOINT_FILE = "latest_checkpointed_iteration.txt"  # Megatron's name
 
 

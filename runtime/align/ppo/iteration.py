@@ -34,8 +34,10 @@ _TOGETHER = 128  # answers of a data rank that are drawn before it looks whether
 class Answering:
     """Draws answers to queries, the same in every layout but for rounding."""
 
-    def __init__(self, stage: PpoStage, vocabulary: Vocabulary, phases: Phases) -> None:
-        self._stage, self._vocabulary, self._phases = stage, vocabulary, phases
+    def __init__(self, stage: PpoStage, waves: int, vocabulary: Vocabulary, phases: Phases) -> None:
+        """`waves`: in how many turns a rank draws its answers, for they do not fit its memory all at once."""
+        self._vocabulary, self._phases = vocabulary, phases
+        self._together = min(_TOGETHER, -(-stage.sequences_per_step // (stage.layout.data * waves)))
         self._sampling = Sampling(stage.max_new_tokens, stage.temperature, stage.top_p)
         self._stops = frozenset({vocabulary.special(TURN_END), vocabulary.end})
 
@@ -57,7 +59,7 @@ class Answering:
             )
 
         group = parallel_state.get_data_parallel_group()
-        together = _TOGETHER * group.size()
+        together = self._together * group.size()
         answers: list[Generated] = []
         for first in range(0, len(prompts), together):
             self._phases.leave_if_asked()

@@ -19,7 +19,7 @@ from trainwright.runtime.align.ppo.learn import learn_policy, learn_values
 from trainwright.runtime.align.ppo.phases import Phases, Stopped, any_rank
 from trainwright.runtime.align.ppo.probes import Probes
 from trainwright.runtime.align.ppo.queries import ANSWERS, answer_seeds, draw, short_enough
-from trainwright.runtime.align.ppo.rollouts import ROLLOUTS_FILE, append, cut_back
+from trainwright.runtime.align.ppo.rollouts import append, cut_back
 from trainwright.runtime.align.ppo.saver import Saver
 from trainwright.runtime.align.ppo.text import Text
 from trainwright.runtime.align.reward.framing import Framing
@@ -31,13 +31,14 @@ from trainwright.runtime.train.loop import count_parameters
 from trainwright.runtime.train.metrics import peak_memory_gb
 from trainwright.runtime.train.report import Report
 from trainwright.runtime.train.summary import PhaseError, PhaseSummary
-from trainwright.spec.artefact import CHECKPOINTS
+from trainwright.spec.artefact import CHECKPOINTS, ROLLOUTS_FILE
 from trainwright.spec.plan import PpoStage
 
 
 def run(
     stage: PpoStage,
     *,
+    waves: int,
     inputs: dict[str, Path],
     vocabulary: Vocabulary,
     root: Path,
@@ -48,7 +49,7 @@ def run(
     """See `trainwright.runtime.align.ppo.stage.train`; Megatron-core's parallel state is initialised."""
     events = EventLog(run_folder / EVENTS_FILE, distributed.get_rank())
     phases = Phases(stage.name, events, should_stop)
-    this = _Round(stage, inputs, vocabulary, Framing.of(stage.conditions, root, vocabulary), out, phases)
+    this = _Round(stage, waves, inputs, vocabulary, Framing.of(stage.conditions, root, vocabulary), out, phases)
     saver = Saver(stage, this.models, out, run_folder, events)
     actor, critic = saver.load() or (this.fresh, this.fresh)
     this.cut_back(actor.step)
@@ -111,6 +112,7 @@ class _Round:
     def __init__(
         self,
         stage: PpoStage,
+        waves: int,
         inputs: dict[str, Path],
         vocabulary: Vocabulary,
         framing: Framing,
@@ -130,7 +132,7 @@ class _Round:
         self._probes = Probes.of(stage, conversations, longest, out)
         mixes = stage.pretrain is not None and stage.pretrain.weight > 0 and stage.pretrain.share > 0
         self._text = Text(stage, stage.pretrain, inputs["tokenize"]) if stage.pretrain and mixes else None
-        self._answering = Answering(stage, vocabulary, phases)
+        self._answering = Answering(stage, waves, vocabulary, phases)
         self._judging = Judging(stage, framing, phases)
         self.models = four.build(stage, inputs)
 

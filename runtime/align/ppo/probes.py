@@ -26,9 +26,8 @@ from trainwright.runtime.align.ppo.rollouts import append, cut_back
 from trainwright.runtime.align.ppo.rows import read_all, read_log_probs
 from trainwright.runtime.data.vocabulary import Vocabulary
 from trainwright.runtime.train.step import over_all_ranks
+from trainwright.spec.artefact import PROBES_FILE
 from trainwright.spec.plan import PpoStage
-
-PROBES_FILE = "probes.jsonl"
 
 Model = Literal["start", "early", "late"]
 

@@ -24,8 +24,6 @@ from trainwright.runtime.align.data.rows import Query
 from trainwright.runtime.data.vocabulary import Vocabulary
 from trainwright.runtime.generate.generate import Generated
 
-ROLLOUTS_FILE = "rollouts.jsonl"
-
 Floats = NDArray[np.float64]
 
 

@@ -14,12 +14,13 @@ from pathlib import Path
 
 from trainwright.runtime.data.vocabulary import Vocabulary
 from trainwright.runtime.train.summary import PhaseError, PhaseSummary
-from trainwright.spec.plan import PpoStage
+from trainwright.spec.plan import Estimate, PpoStage
 
 
 def train(
     stage: PpoStage,
     *,
+    estimate: Estimate | None,
     inputs: dict[str, Path],
     vocabulary: Vocabulary,
     root: Path,
@@ -29,8 +30,9 @@ def train(
 ) -> PhaseSummary:
     """The round is done, or saved and `interrupted` after `should_stop` on any rank.
 
-    `inputs`: the folders of the stages it needs, by name; `root`: where the plan's paths begin. Every process of the
-    layout calls it. Raises PhaseError, DataError, UnsupportedLayoutError.
+    `inputs`: the folders of the stages it needs, by name; `root`: where the plan's paths begin; `estimate` says how
+    many answers the memory allows to be drawn at once. Every process of the layout calls it. Raises PhaseError,
+    DataError, UnsupportedLayoutError.
     """
     from trainwright.runtime import host
 
@@ -43,6 +45,7 @@ def train(
     parallel.initialize(stage.layout, seed=stage.seed)
     summary = run(
         stage,
+        waves=_waves(estimate),
         inputs=inputs,
         vocabulary=vocabulary,
         root=root,
@@ -53,3 +56,9 @@ def train(
     # Only now: after an error the others may be waiting in a collective, and the process had better end.
     parallel.finalize()
     return summary
+
+
+def _waves(estimate: Estimate | None) -> int:
+    """In how many turns a rank draws its answers, as planned."""
+    chosen = [iteration.waves for iteration in (estimate.iterations if estimate else ()) if iteration.chosen]
+    return max(chosen, default=1)

@@ -91,7 +91,7 @@ def test_a_round_leaves_both_models_its_figures_its_rollouts_and_its_probes(worl
 
 @pytest.mark.slow
 def test_every_layout_gives_the_figures_and_the_answers_of_one_process(world: World, tmp_path: Path) -> None:
-    changes = {"steps": 2, "critic_warmup": 0, "mini_batches": 2, "epochs": 2, "every_steps": 2}
+    changes = {"steps": 2, "critic_warmup": 0, "mini_batches": 2, "epochs": 2, "every_steps": 2, "rate": 5e-4}
     one = tmp_path / "one"
     world(1, layouts=[{}], out=[str(one)], changes=changes)
     outs = [tmp_path / str(number) for number in range(len(PAIRS))]
@@ -102,15 +102,16 @@ def test_every_layout_gives_the_figures_and_the_answers_of_one_process(world: Wo
         for kind in ("rollouts", "probes"):
             tokens = [[row["answer_tokens"] for row in side[kind]] for side in (found, expected)]
             assert tokens[0] == tokens[1], (name, kind)
-            for key in ("score", "kl", "log_prob"):
+            # The divergence is a difference of two sums of about -45.
+            for key, least in (("score", 1e-5), ("kl", 45e-5), ("log_prob", 45e-5)):
                 values = [[row[key] for row in side[kind]] for side in (found, expected)]
-                assert values[0] == pytest.approx(values[1], rel=1e-5, abs=2e-5), (name, kind, key)
+                assert values[0] == pytest.approx(values[1], rel=1e-5, abs=least), (name, kind, key)
         for row, other in zip(found["metrics"], expected["metrics"], strict=True):
             gap = row.pop("ppo/logprob_gap_max")
             assert gap < 1e-4, name
             norms = {key: row.pop(key) for key in [*row] if key.endswith("grad_norm")}
             assert norms == pytest.approx({key: other[key] for key in norms}, rel=1e-4), name
-            assert row == pytest.approx({key: other[key] for key in row}, rel=1e-5, abs=1e-5), name
+            assert row == pytest.approx({key: other[key] for key in row}, rel=1e-5, abs=2e-5), name
 
 
 @pytest.mark.slow

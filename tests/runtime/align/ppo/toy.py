@@ -5,7 +5,7 @@ No tokenizer takes part: `Letters` stands in, whose tokens are numbers.
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from msgspec import structs
@@ -37,24 +37,25 @@ class Letters:
         return " ".join(str(id_) for id_ in ids if id_ > 5)
 
 
-def stage(layout: dict[str, Any] | None = None, **changes: Any) -> PpoStage:
+def stage(
+    layout: dict[str, Any] | None = None, *, every_steps: int = 1, rate: float = 3e-3, **changes: Any
+) -> PpoStage:
     """Three iterations of 8 queries in rows of 32 tokens; in the first one the critic learns alone."""
     base = phase({"layout": layout or {}, "steps": 1, "model": {"vocab_size": VOCABULARY, "init_std": 0.1}})
     values = {name: getattr(base, name) for name in TrainingStage.__struct_fields__}
-    rate = LearningRatePlan(peak=3e-3, final=3e-3, warmup_steps=0, decay="constant", decay_steps=3, offset=0)
+    constant = LearningRatePlan(peak=rate, final=rate, warmup_steps=0, decay="constant", decay_steps=3, offset=0)
     values |= {
-        "name": "ppo@1", "needs": (), "steps": 3, "learning_rate": rate, "start_from": "sft", "round": 1,
+        "name": "ppo@1", "needs": (), "steps": 3, "learning_rate": constant, "start_from": "sft", "round": 1,
         "reference_from": "sft", "reward_from": "reward@1", "critic_from": None, "queries": "questions",
         "conditions": {"odd": ConditionPlan(path="odd.txt", digest=None)}, "max_new_tokens": NEW, "temperature": 1.0,
         "top_p": 0.9, "kl": 0.01, "discount": 1.0, "gae_lambda": 0.99, "clip": 0.2, "value_clip": None,
         "normalise_advantages": False, "mini_batches": 1, "epochs": 1, "critic_warmup": 1,
-        "critic_learning_rate": 3e-3, "placement_kind": "colocated", "offload": True, "sequence_length": LENGTH,
+        "critic_learning_rate": rate, "placement_kind": "colocated", "offload": True, "sequence_length": LENGTH,
         "tokens_per_step": 8 * LENGTH, "critic_layout": base.layout,
         "pretrain": PretrainPlan(mixture={"prose": 0.5, "code": 0.5}, weight=0.5, share=0.5, sequence_length=LENGTH),
     }  # fmt: skip
     made = PpoStage(**(values | changes))
-    checkpoints = structs.replace(made.checkpoint, every_steps=changes.get("every_steps", 1))
-    return structs.replace(made, checkpoint=changes.get("checkpoint", checkpoints))
+    return structs.replace(made, checkpoint=structs.replace(made.checkpoint, every_steps=every_steps))
 
 
 def write_data(folder: Path) -> None:
@@ -74,7 +75,8 @@ def write_data(folder: Path) -> None:
 
 def write_starts(folder: Path, stage: PpoStage) -> None:
     """The results of `sft` and `reward@1`: random models. A collective of the stage's layout."""
-    for name, head, seed in (("sft", "language", 1), ("reward@1", "score", 2)):
+    heads: list[tuple[str, Literal["language", "score"], int]] = [("sft", "language", 1), ("reward@1", "score", 2)]
+    for name, head, seed in heads:
         chunks = build_model(
             stage.model, stage.layout, sequence_length=LENGTH, rope_base=stage.rope_base, precision=stage.precision,
             attention="auto", seed=seed, placement=stage.placement, head=head,

@@ -19,15 +19,19 @@ import torch  # noqa: E402
 from tests.runtime.align.ppo import toy  # noqa: E402
 from torch import distributed  # noqa: E402
 
-from trainwright.runtime.align.ppo import saver  # noqa: E402
+from trainwright.runtime.align.ppo import iteration, models, rows  # noqa: E402
 from trainwright.runtime.align.ppo import stage as ppo  # noqa: E402
-from trainwright.runtime.train import step  # noqa: E402
+from trainwright.runtime.train import checkpoint, parallel  # noqa: E402
+
+DEADLY: list[tuple[Any, str]] = [
+    (iteration, "generate"), (rows, "forward_pass"), (models, "train_step"), (checkpoint, "save")
+]  # fmt: skip
 
 
 def at(place: list[Any], events: Path) -> bool:
     """Whether the newest phase that began is this one: [phase, iteration]."""
-    rows = [json.loads(line) for line in events.read_text().splitlines()] if events.exists() else []
-    begun = [[row["phase"], row["iteration"]] for row in rows if row["event"] == "ppo_phase"]
+    lines = events.read_text().splitlines() if events.exists() else []
+    begun = [[row["phase"], row["iteration"]] for row in map(json.loads, lines) if row["event"] == "ppo_phase"]
     return bool(begun) and begun[-1] == place
 
 
@@ -43,12 +47,8 @@ def die_inside(place: list[Any], events: Path) -> None:
 
         return called
 
-    from trainwright.runtime.align.ppo import iteration, models, rows
-
-    iteration.generate = dying(iteration.generate)
-    rows.forward_pass = dying(step.forward_pass)
-    models.train_step = dying(step.train_step)
-    saver.checkpoint.save = dying(saver.checkpoint.save)
+    for module, name in DEADLY:
+        setattr(module, name, dying(getattr(module, name)))
 
 
 def main() -> None:
@@ -65,8 +65,6 @@ def main() -> None:
                 continue
             distributed.init_process_group("gloo", init_method=file, rank=rank, world_size=world_size)
             if meeting == "start":
-                from trainwright.runtime.train import parallel
-
                 parallel.initialize(stage.layout, seed=1)
                 if rank == 0:
                     toy.write_data(folder)
@@ -78,6 +76,7 @@ def main() -> None:
             die_inside(job["kill"], events)
         summary = ppo.train(
             stage,
+            estimate=None,
             inputs=toy.inputs(folder),
             vocabulary=toy.Letters(),  # type: ignore[arg-type]
             root=folder,
