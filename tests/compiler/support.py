@@ -21,6 +21,12 @@ TABLES = {
 }
 
 
+def two_phases(long: int) -> str:
+    """The base spec's phase, and after it one of sequences of `long` tokens."""
+    second = f'name = "long"\ntokens = "64Ki"\nsequence_length = {long}\nmixture = "base"\n'
+    return f"{TABLES['phases']}\n[[phases]]\n{second}"
+
+
 def write_spec(folder: Path, fragment: str = "") -> Path:
     """The base spec with the fragment's tables in place of its own, and the text it reads. The fragment comes first."""
     (folder / "books").mkdir(parents=True, exist_ok=True)

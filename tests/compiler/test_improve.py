@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from msgspec import structs
-from tests.compiler.support import compile_fragment
+from tests.compiler.support import compile_fragment, two_phases
 
 from trainwright.compiler.cost.case import Case, parts_of
 from trainwright.compiler.cost.time import step_time
@@ -24,22 +24,7 @@ ASSUMED = HardwareFile(
     name="made up", device="cpu", memory_bytes=1 << 34, memory_bytes_per_s=1e11, peak_flops=Peak(fp32=1e11),
     efficiency=FLAT,
 )  # fmt: skip
-TWO_PHASES = """
-[cluster]
-gpu = "local"
-[[phases]]
-name = "short"
-tokens = "64Ki"
-sequence_length = 128
-tokens_per_step = "4Ki"
-mixture = "base"
-learning_rate = { peak = 1e-3 }
-[[phases]]
-name = "long"
-tokens = "64Ki"
-sequence_length = 1024
-mixture = "base"
-"""
+TWO_PHASES = f'[cluster]\ngpu = "local"\n{two_phases(1024)}'
 
 
 def scaled(curve: Curve, factor: float) -> Curve:

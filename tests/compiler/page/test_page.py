@@ -2,12 +2,12 @@
 
 import json
 import re
-from html.parser import HTMLParser
 from pathlib import Path
 
 import msgspec
 import pytest
 from tests.compiler.present.plans import GB, PIPELINED, estimate, made_plan, made_verdicts, memory, phase
+from tests.page import Page
 
 from trainwright.compiler.cost.schedule import timeline
 from trainwright.compiler.page.gantt import gantt_of
@@ -16,43 +16,8 @@ from trainwright.compiler.page.write import render, write_page
 from trainwright.compiler.review import Verdict
 from trainwright.spec.plan import Assumption, Notice, PhaseStage, Placement, Plan
 
-VOID = {"meta", "br", "rect", "path"}
 HOSTILE = '</script></style><script>alert("x")</script><img src=http://evil.example/x onerror=alert(1)>\'"&{{ 7*7 }}'
 replace = msgspec.structs.replace
-
-
-class Page(HTMLParser):
-    """Checks nesting while reading; keeps what the tests ask for."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.texts: list[str] = []
-        self.feed(text)
-        self.close()
-        assert self.open == []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        self.texts.append(data)
-
-    @property
-    def text(self) -> str:
-        return " ".join(" ".join(self.texts).split())
-
-    def with_class(self, name: str) -> list[dict[str, str | None]]:
-        return [own for _, own in self.tags if name in (own.get("class") or "").split()]
 
 
 def page_of(plan: Plan) -> tuple[str, Page]:

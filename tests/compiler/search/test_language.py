@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from jsonschema import Draft202012Validator
-from tests.compiler.support import compile_fragment, write_spec
+from tests.compiler.support import compile_fragment, two_phases, write_spec
 
 from trainwright.compiler.pipeline import compile_spec
 from trainwright.compiler.search.question import Request
@@ -14,24 +14,10 @@ from trainwright.spec.load import load
 from trainwright.spec.plan import Layout, PhaseStage, Plan
 from trainwright.spec.schema import published_schema
 from trainwright.spec.show import show_spec
-from trainwright.spec.spec import Topology
+from trainwright.spec.topology import Topology
 
 CLUSTER = '[run]\nname = "base"\n[cluster]\ngpu = "a100-80gb"\ngpus_per_node = 4\n'
-PHASES = """
-[[phases]]
-name = "short"
-tokens = "64Ki"
-sequence_length = 128
-tokens_per_step = "4Ki"
-mixture = "base"
-learning_rate = { peak = 1e-3 }
-
-[[phases]]
-name = "long"
-tokens = "64Ki"
-sequence_length = 512
-mixture = "base"
-"""
+PHASES = two_phases(512)
 
 
 def layout(plan: Plan | None, phase: str = "short") -> Layout:

@@ -2,45 +2,13 @@
 
 import json
 import re
-from html.parser import HTMLParser
 
 import pytest
+from tests.page import Page
 
 from trainwright.runtime.report.write import write_report
 
-VOID = {"meta", "br", "line", "polyline", "circle", "path", "rect"}
 HOSTILE = '</pre><script>alert("x")</script><img src=http://evil.example/x onerror=alert(1)>\'"&{{ 7*7 }}'
-
-
-class Page(HTMLParser):
-    """Checks nesting while reading; keeps what the tests ask for."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.texts: list[str] = []
-        self.feed(text)
-        self.close()
-        assert self.open == []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        self.texts.append(data)
-
-    @property
-    def text(self) -> str:
-        return " ".join(" ".join(self.texts).split())
 
 
 def page(run) -> tuple[str, Page]:
