@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from megatron.core.models.gpt import GPTModel
 
+from trainwright.runtime.align.data.chat import TURN_END, Message
+from trainwright.runtime.align.data.encode import encode_prompt
 from trainwright.runtime.data.vocabulary import Vocabulary
 from trainwright.runtime.generate.generate import generate
 from trainwright.runtime.generate.sampling import Sampling
@@ -17,10 +19,14 @@ _CACHE_BYTES = 8 << 30  # of prompts decoded together: 16 of a 7B model's at 4,0
 
 @dataclass(frozen=True)
 class Sampler:
-    """A model in evaluation mode and the vocabulary it was trained with."""
+    """A model in evaluation mode and the vocabulary it was trained with.
+
+    Of a chat model a prompt is what a user says, and what follows is its answer.
+    """
 
     model: GPTModel
     vocabulary: Vocabulary
+    chat: bool = False
 
     def complete(
         self,
@@ -47,7 +53,15 @@ class Sampler:
         return [continuation(self.vocabulary, *pair) for pair in zip(tokens, new, strict=True)]
 
     def _encode(self, prompt: str) -> list[int]:
-        return [self.vocabulary.begin, *self.vocabulary.encode(prompt)]
+        if not self.chat:
+            return [self.vocabulary.begin, *self.vocabulary.encode(prompt)]
+        said = [Message("user", prompt)]
+        # The newline variant says nothing of a user's turn.
+        return [self.vocabulary.begin, *encode_prompt(said, self.vocabulary, code_newline=False)]
+
+    def _stop_tokens(self) -> frozenset[int]:
+        ends = (self.vocabulary.end, *((self.vocabulary.special(TURN_END),) if self.chat else ()))
+        return frozenset(ends)
 
     def _continue(
         self,
@@ -62,7 +76,7 @@ class Sampler:
             tokens,
             sampling,
             seeds=[prompt_seed(seed, prompt) for prompt in prompts],
-            stop_tokens=frozenset({self.vocabulary.end}),
+            stop_tokens=self._stop_tokens(),
             vocabulary=self.vocabulary.size,
             cache_bytes=_CACHE_BYTES,
             on_token=None if feed is None else lambda _, token: feed(token),

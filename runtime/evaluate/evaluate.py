@@ -5,7 +5,7 @@ from pathlib import Path
 
 from trainwright.runtime.data.inputs import holding
 from trainwright.runtime.data.vocabulary import MODEL_FILE, Vocabulary
-from trainwright.runtime.evaluate.process import one_process
+from trainwright.runtime.evaluate.process import answers_in_chat, one_process
 from trainwright.spec.plan import EvaluateStage, Plan, TrainingStage
 
 
@@ -23,7 +23,7 @@ def run(
     """
     phase = plan.stage(stage.of)
     if not isinstance(phase, TrainingStage):
-        raise TypeError(f"`{stage.of}` is not a training phase, so it has no model to evaluate")
+        raise TypeError(f"`{stage.of}` is not a training stage, so it has no model to evaluate")
     with one_process():
         from trainwright.runtime.evaluate.completion import Sampler
         from trainwright.runtime.evaluate.load import load_model
@@ -38,5 +38,6 @@ def run(
             scores = write_scores(loaded.model, vocabulary, tokens, stage.perplexity, out, progress)
             summary["bits_per_byte"] = {source: round(score.bits_per_byte, 4) for source, score in scores.items()}
         if stage.samples is not None:
-            summary["samples"] = len(write_samples(Sampler(loaded.model, vocabulary), stage.samples, out))
+            sampler = Sampler(loaded.model, vocabulary, chat=answers_in_chat(phase))
+            summary["samples"] = len(write_samples(sampler, stage.samples, out))
     return summary

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from trainwright.runtime import host
-from trainwright.spec.plan import Layout
+from trainwright.spec.plan import Layout, PhaseStage, TrainingStage
 
 ONE_PROCESS = Layout(
     tensor=1,
@@ -33,3 +33,8 @@ def one_process() -> Iterator[None]:
         yield
     finally:
         parallel.finalize()
+
+
+def answers_in_chat(stage: TrainingStage) -> bool:
+    """Whether the stage's model was last trained on conversations, and not on text."""
+    return not isinstance(stage, PhaseStage)

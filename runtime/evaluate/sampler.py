@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trainwright.runtime.data.vocabulary import Vocabulary
-from trainwright.runtime.evaluate.process import one_process
+from trainwright.runtime.evaluate.process import answers_in_chat, one_process
 from trainwright.spec.artefact import store_folder
 from trainwright.spec.plan import Plan, TokenizerStage, TrainingStage
 
@@ -16,17 +16,17 @@ if TYPE_CHECKING:
 
 @contextmanager
 def open_model(plan: Plan, run: Path, stage: str) -> "Iterator[Sampler]":
-    """Inside the block, the model of the newest checkpoint of the phase `stage` in the run's folder continues text.
+    """Inside the block, the model of the newest checkpoint of `stage` in the run's folder continues text, or answers.
 
-    Raises NoCheckpoint, or ValueError if `stage` is not a phase.
+    Raises NoCheckpoint, or ValueError if `stage` is not a training stage.
     """
     phase = plan.stage(stage)
     if not isinstance(phase, TrainingStage):
-        raise ValueError(f"stage `{stage}` is not a training phase, so it has no model")
+        raise ValueError(f"stage `{stage}` is not a training stage, so it has no model")
     (tokenizer,) = (other for other in plan.stages if isinstance(other, TokenizerStage))
     with one_process():
         from trainwright.runtime.evaluate.completion import Sampler
         from trainwright.runtime.evaluate.load import load_model
 
         model = load_model(phase, store_folder(run, phase)).model
-        yield Sampler(model, Vocabulary(store_folder(run, tokenizer)))
+        yield Sampler(model, Vocabulary(store_folder(run, tokenizer)), chat=answers_in_chat(phase))

@@ -28,7 +28,7 @@ def run(
     """
     phase = plan.stage(stage.of)
     if not isinstance(phase, TrainingStage):
-        raise TypeError(f"`{stage.of}` is not a training phase, so it has no model to export")
+        raise TypeError(f"`{stage.of}` is not a training stage, so it has no model to export")
     with one_process():
         from trainwright.runtime.evaluate.load import load_model
 

@@ -14,7 +14,7 @@ import msgspec
 
 from trainwright import __version__
 from trainwright.spec import artefact
-from trainwright.spec.plan import OtherVersionError, PhaseStage, Plan, decode
+from trainwright.spec.plan import OtherVersionError, Plan, RewardStage, TrainingStage, decode
 from trainwright.verbs_compile import EXIT_INFEASIBLE, EXIT_INVALID, compile_or_report, fail, is_plan, show_plan
 
 _EXIT_STALE = 4
@@ -155,8 +155,9 @@ def _stage_status(plan: Plan, name: str, folder: Path) -> dict[str, str]:
     if artefact.read_identity(where) is None:
         return {"stage": name, "state": "waiting", "detail": ""}
     step = artefact.latest_checkpoint(where)
-    if isinstance(stage, PhaseStage):
-        return {"stage": name, "state": "unfinished", "detail": f"checkpoint at step {step or 0} of {stage.steps}"}
+    if isinstance(stage, TrainingStage):
+        planned = f" of {stage.steps}" if stage.steps else ""  # 0: the data say how many
+        return {"stage": name, "state": "unfinished", "detail": f"checkpoint at step {step or 0}{planned}"}
     return {"stage": name, "state": "unfinished", "detail": "starts again"}
 
 
@@ -184,11 +185,13 @@ def sample(arguments: argparse.Namespace) -> int:
     done = [
         stage.name
         for stage in plan.stages
-        if isinstance(stage, PhaseStage) and artefact.latest_checkpoint(artefact.store_folder(arguments.run, stage))
+        if isinstance(stage, TrainingStage)
+        and not isinstance(stage, RewardStage)
+        and artefact.latest_checkpoint(artefact.store_folder(arguments.run, stage))
     ]
     name = arguments.stage or (done[-1] if done else None)
     if name not in done:
-        known = f"trained so far: {', '.join(done)}" if done else "no phase has a checkpoint yet"
+        known = f"trained so far: {', '.join(done)}" if done else "no stage has a checkpoint yet"
         fail(f"no model to sample from `{name}`; {known}" if name else known)
         return EXIT_INVALID
     prompt = " ".join(arguments.prompt) if arguments.prompt else sys.stdin.read()
@@ -201,7 +204,7 @@ def sample(arguments: argparse.Namespace) -> int:
             if stream:
                 print(text, end="", flush=True)
 
-        show(prompt)
+        show(f"{prompt}\n" if sampler.chat else prompt)
         text = sampler.complete(
             prompt,
             max_tokens=arguments.max_tokens,

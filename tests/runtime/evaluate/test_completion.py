@@ -3,11 +3,14 @@
 import io
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import sentencepiece
+from tests.conftest import ROOT
 
+from trainwright.runtime.align.data.chat import Message, render
 from trainwright.runtime.data.vocabulary import MODEL_FILE, SPECIAL_TOKENS_FILE, Vocabulary
 from trainwright.runtime.evaluate.completion import Sampler, TextStream, continuation
 from trainwright.runtime.evaluate.samples import write_samples
@@ -110,3 +113,22 @@ def test_samples_are_written_with_how_they_were_made(sampler: Sampler, tmp_path:
     assert content["samples"] == samples
     assert [sample["prompt"] for sample in samples] == ["the", ""]
     assert (content["temperature"], content["max_tokens"]) == (0.0, 4)
+
+
+def test_a_chat_model_is_asked_in_turns_and_stops_at_the_end_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    vocabulary = Vocabulary(ROOT / "tests" / "cases" / "chat")
+    asked: dict[str, Any] = {}
+
+    def generate(chunks: Any, prompts: Any, sampling: Sampling, *, stop_tokens: frozenset[int], **_: Any) -> list[Any]:
+        asked.update(prompts=prompts, stop_tokens=stop_tokens)
+        return [SimpleNamespace(without_stop=vocabulary.encode("Four."))]
+
+    monkeypatch.setattr("trainwright.runtime.evaluate.completion.generate", generate)
+    sampling = Sampling(max_tokens=4, temperature=0.0, top_p=1.0)
+    assert Sampler(None, vocabulary, chat=True).complete_all(["2 + 2?"], sampling, 1) == ["Four."]
+    prompt = [Message("user", "2 + 2?")]
+    whole = render(prompt, vocabulary, code_newline=True, generation_prompt=True)
+    assert asked == {"prompts": [whole.tokens], "stop_tokens": {vocabulary.end, vocabulary.special("<|im_end|>")}}
+    Sampler(None, vocabulary).complete_all(["2 + 2?"], sampling, 1)
+    assert asked["prompts"] == [[vocabulary.begin, *vocabulary.encode("2 + 2?")]]
+    assert asked["stop_tokens"] == {vocabulary.end}

@@ -232,7 +232,7 @@ def test_a_model_is_opened_from_a_runs_folder(run: Run) -> None:
 
 def test_only_a_phase_has_a_model(run: Run) -> None:
     with (
-        pytest.raises(ValueError, match="`tokenize` is not a training phase"),
+        pytest.raises(ValueError, match="`tokenize` is not a training stage"),
         open_model(run.plan, run.folder, "tokenize"),
     ):
         pass
