@@ -22,6 +22,7 @@ from trainwright.spec.plan import (
     AnyStage,
     ConversationsStage,
     IngestStage,
+    OnlineStage,
     Plan,
     RewardStage,
     TokenizerStage,
@@ -32,6 +33,7 @@ from trainwright.spec.plan import (
 )
 
 EXIT_OK, EXIT_FAILED, EXIT_INFEASIBLE, EXIT_HELD, EXIT_GATE, EXIT_REQUEUE = 0, 1, 3, 4, 5, 75
+DataStage = IngestStage | TokenizerStage | TokenizeStage | ConversationsStage | OnlineStage  # done in this process
 _PASSED_THROUGH = (16, 17)  # Megatron's rerun machine: ask for a restart, or say that a fault was validated
 
 
@@ -115,10 +117,7 @@ class _Execution:
         started = self.store.begin(stage)
         self.say(f"{stage.name}: running")
         clock = time.monotonic()
-        if isinstance(stage, IngestStage | TokenizerStage | TokenizeStage | ConversationsStage):
-            summary = self._data_stage(stage)
-        else:
-            summary = self._worker_stage(stage)
+        summary = self._data_stage(stage) if isinstance(stage, DataStage) else self._worker_stage(stage)
         if summary.get("interrupted"):
             return False
         seconds = round(time.monotonic() - clock, 3)
@@ -128,8 +127,9 @@ class _Execution:
         _pass_gate(stage, summary)
         return True
 
-    def _data_stage(self, stage: IngestStage | TokenizerStage | TokenizeStage | ConversationsStage) -> dict[str, Any]:
+    def _data_stage(self, stage: DataStage) -> dict[str, Any]:
         from trainwright.runtime.align.data import conversations
+        from trainwright.runtime.align.online import stage as online
         from trainwright.runtime.data import ingest, tokenize, tokenizer
         from trainwright.runtime.data.errors import DataError
 
@@ -138,6 +138,7 @@ class _Execution:
             TokenizerStage: tokenizer.run,
             TokenizeStage: tokenize.run,
             ConversationsStage: conversations.run,
+            OnlineStage: online.run,
         }
         root = (self.folder / self.plan.root).resolve()
         try:

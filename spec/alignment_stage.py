@@ -127,6 +127,7 @@ class OnlineStage(Stage, kw_only=True, frozen=True, tag="online"):
     slow_pairs: int
     labels: tuple[LabelFile, ...]
     labeller: LabellerPlan | None
+    barrier_bound: float  # of the reward model's scores
     held_out: float
     seed: int
 

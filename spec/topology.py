@@ -27,7 +27,7 @@ class Topology(Table, kw_only=True, frozen=True):
     context_heads: Annotated[
         Count,
         Meta(
-            description="With `gather` or `ring`: so many neighbours among the context ranks exchange heads for tokens, "
+            description="With `gather` or `ring`: so many neighbours of the context ranks exchange heads for tokens, "
             "and that goes on between such groups (InternEvo's 2D sequence).",
         ),
     ] = 1

@@ -174,6 +174,7 @@ def _online(draft: Draft, online: Online, number: int) -> OnlineStage:
         )
         if labeller
         else None,
+        barrier_bound=draft.spec.alignment.reward.barrier.bound if draft.spec.alignment.reward else 0.0,
         held_out=draft.spec.data.held_out,
         seed=draft.spec.run.seed,
     )

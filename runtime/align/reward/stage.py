@@ -32,10 +32,10 @@ from trainwright.runtime.store import write_atomically
 from trainwright.runtime.train import parallel
 from trainwright.runtime.train.loop import run
 from trainwright.runtime.train.summary import PhaseError, PhaseSummary
+from trainwright.spec.artefact import PATCHES
 from trainwright.spec.plan import Estimate, RewardStage
 
 STATISTICS_FILE = "statistics.json"
-PATCHES = "patches"  # what the pairs of earlier rounds are called, in their folders and in metrics
 
 
 def train(
