@@ -12,7 +12,7 @@ from trainwright.runtime.evaluate.process import ONE_PROCESS
 from trainwright.runtime.train import checkpoint
 from trainwright.runtime.train.model import build_model
 from trainwright.spec.artefact import CHECKPOINTS
-from trainwright.spec.plan import TrainingStage
+from trainwright.spec.plan import RewardStage, TrainingStage
 
 # On a CPU another kernel asks the model: interpreting is for checking steps.
 _OF_GPUS = ("portable", "hopper", "flash-attn")
@@ -37,6 +37,7 @@ class Loaded:
 def load_model(phase: TrainingStage, folder: Path) -> Loaded:
     """The model of the newest complete checkpoint in a phase's result folder, whatever layout saved it.
 
+    Of a reward stage it gives scores_BS in place of logits.
     Needs Megatron-core's parallel state to be initialised. Raises NoCheckpoint.
     """
     newest = checkpoint.latest(folder / CHECKPOINTS)
@@ -50,6 +51,7 @@ def load_model(phase: TrainingStage, folder: Path) -> Loaded:
         precision=phase.precision,
         attention="auto" if phase.attention in _OF_GPUS and host.device().type == "cpu" else phase.attention,
         seed=None,
+        head="score" if isinstance(phase, RewardStage) else "language",
     )
     checkpoint.load_weights(chunks, newest)
     (model,) = chunks

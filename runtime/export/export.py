@@ -5,10 +5,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from trainwright.runtime.data.inputs import holding
-from trainwright.runtime.data.vocabulary import MODEL_FILE
+from trainwright.runtime.data.vocabulary import MODEL_FILE, Vocabulary
 from trainwright.runtime.evaluate.process import one_process
 from trainwright.runtime.export import huggingface, internlm2
-from trainwright.spec.plan import ExportStage, Plan, TrainingStage
+from trainwright.spec.plan import ExportStage, Plan, RewardStage, TrainingStage
 
 _WRITERS = {"huggingface": huggingface.write, "internlm2": internlm2.write}
 _SHARD_BYTES = 5_000_000_000  # of one file, as transformers cuts them
@@ -33,6 +33,8 @@ def run(
         from trainwright.runtime.evaluate.load import load_model
 
         loaded = load_model(phase, inputs[stage.of])
+        tokenizer_folder = holding(inputs, MODEL_FILE)
+        reward_token = Vocabulary(tokenizer_folder).reward if isinstance(phase, RewardStage) else None
         summary: dict[str, object] = {
             "of": stage.of,
             "checkpoint": loaded.checkpoint.name,
@@ -48,8 +50,9 @@ def run(
                 phase.model,
                 stage,
                 temporary,
-                tokenizer_folder=holding(inputs, MODEL_FILE),
+                tokenizer_folder=tokenizer_folder,
                 shard_bytes=_SHARD_BYTES,
+                reward_token=reward_token,
             )
             temporary.rename(final)
             progress(f"{stage.of} as {name}: {size_bytes / 2**20:.1f} MiB of weights")

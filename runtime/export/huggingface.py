@@ -1,4 +1,8 @@
-"""A model as Hugging Face `LlamaForCausalLM`: what `from_pretrained` and every server of Llama models load."""
+"""A model as Hugging Face `LlamaForCausalLM`: what `from_pretrained` and every server of Llama models load.
+
+A reward model becomes a `LlamaForSequenceClassification` of one label. That reads the last token that is not padding:
+end a conversation with the reward token, whose id is `reward_token_id` of the configuration.
+"""
 
 import json
 from collections.abc import Mapping
@@ -25,23 +29,29 @@ def write(
     *,
     tokenizer_folder: Path,
     shard_bytes: int,
+    reward_token: int | None = None,
 ) -> int:
     """The empty folder `out` holds weights, configuration and tokenizer; returns the bytes of the weights.
 
-    `tensors` carry Megatron-core's names.
+    `tensors` carry Megatron-core's names; with a `reward_token` they are those of a reward model.
     """
     ids = export_tokenizer(tokenizer_folder, out, code_newline=stage.code_newline)
-    write_json(out / "config.json", config(model, stage, ids))
-    write_json(out / "generation_config.json", generation_config(ids))
-    return write_shards(translate(tensors, llama(model)), out, dtype=DTYPES[stage.precision], shard_bytes=shard_bytes)
+    scores = reward_token is not None
+    write_json(out / "config.json", config(model, stage, ids, reward_token))
+    if not scores:
+        write_json(out / "generation_config.json", generation_config(ids))
+    dialect = llama(model, scores=scores)
+    return write_shards(translate(tensors, dialect), out, dtype=DTYPES[stage.precision], shard_bytes=shard_bytes)
 
 
-def config(model: ModelPlan, stage: ExportStage, ids: TokenIds) -> dict[str, Any]:
+def config(model: ModelPlan, stage: ExportStage, ids: TokenIds, reward_token: int | None = None) -> dict[str, Any]:
     """config.json. `rope_theta` and `torch_dtype` are the spellings that transformers 4 and 5 both read."""
+    one_label = {"id2label": {"0": "score"}, "label2id": {"score": 0}}
     return {
-        "architectures": ["LlamaForCausalLM"],
+        "architectures": ["LlamaForCausalLM" if reward_token is None else "LlamaForSequenceClassification"],
         "model_type": "llama",
         **dimensions(model, stage, ids),
+        **({} if reward_token is None else {**one_label, **of_reward_model(reward_token)}),
         "attention_bias": model.attention_bias,
         "attention_dropout": 0.0,
         "head_dim": model.head_size,
@@ -71,6 +81,11 @@ def dimensions(model: ModelPlan, stage: ExportStage, ids: TokenIds) -> dict[str,
         "torch_dtype": DTYPE_NAMES[stage.precision],
         "use_cache": True,
     }
+
+
+def of_reward_model(reward_token: int) -> dict[str, Any]:
+    """What differs in the keys of `dimensions`, and the key that says where scores are read."""
+    return {"tie_word_embeddings": False, "use_cache": False, "reward_token_id": reward_token}
 
 
 def generation_config(ids: TokenIds) -> dict[str, Any]:

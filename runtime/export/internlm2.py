@@ -1,7 +1,8 @@
 """A model under InternLM2's own tensor names and configuration, as InternLM released its weights.
 
 The released repositories also ship the model's Python code (`auto_map`); this folder carries none, so programs that
-know InternLM2 (LMDeploy, vLLM, llama.cpp) read it, and `transformers` needs InternLM's code beside it.
+know InternLM2 (LMDeploy, vLLM, llama.cpp) read it, and `transformers` needs InternLM's code beside it. A reward model
+becomes an `InternLM2ForRewardModel`.
 """
 
 from collections.abc import Mapping
@@ -10,7 +11,7 @@ from typing import Any
 
 from torch import Tensor
 
-from trainwright.runtime.export.huggingface import DTYPES, dimensions, generation_config, write_json
+from trainwright.runtime.export.huggingface import DTYPES, dimensions, generation_config, of_reward_model, write_json
 from trainwright.runtime.export.names import internlm2, translate
 from trainwright.runtime.export.shards import write_shards
 from trainwright.runtime.export.tokenizer import TokenIds, export_tokenizer
@@ -29,19 +30,23 @@ def write(
     *,
     tokenizer_folder: Path,
     shard_bytes: int,
+    reward_token: int | None = None,
 ) -> int:
     """The empty folder `out` holds weights, configuration and tokenizer; returns the bytes of the weights.
 
-    `tensors` carry Megatron-core's names. Raises HeadSizeNotExpressible.
+    `tensors` carry Megatron-core's names; with a `reward_token` they are those of a reward model. Raises
+    HeadSizeNotExpressible.
     """
     ids = export_tokenizer(tokenizer_folder, out, code_newline=stage.code_newline)
-    write_json(out / "config.json", config(model, stage, ids))
-    write_json(out / "generation_config.json", generation_config(ids))
-    dtype = DTYPES[stage.precision]
-    return write_shards(translate(tensors, internlm2(model)), out, dtype=dtype, shard_bytes=shard_bytes)
+    scores = reward_token is not None
+    write_json(out / "config.json", config(model, stage, ids, reward_token))
+    if not scores:
+        write_json(out / "generation_config.json", generation_config(ids))
+    dialect = internlm2(model, scores=scores)
+    return write_shards(translate(tensors, dialect), out, dtype=DTYPES[stage.precision], shard_bytes=shard_bytes)
 
 
-def config(model: ModelPlan, stage: ExportStage, ids: TokenIds) -> dict[str, Any]:
+def config(model: ModelPlan, stage: ExportStage, ids: TokenIds, reward_token: int | None = None) -> dict[str, Any]:
     """config.json with every key written: the configuration class's defaults are those of InternLM 1."""
     if model.head_size * model.heads != model.hidden_size:
         raise HeadSizeNotExpressible(
@@ -49,9 +54,10 @@ def config(model: ModelPlan, stage: ExportStage, ids: TokenIds) -> dict[str, Any
             f"not {model.head_size}; export as huggingface instead"
         )
     return {
-        "architectures": ["InternLM2ForCausalLM"],
+        "architectures": ["InternLM2ForCausalLM" if reward_token is None else "InternLM2ForRewardModel"],
         "model_type": "internlm2",
         **dimensions(model, stage, ids),
+        **({} if reward_token is None else of_reward_model(reward_token)),
         "attn_implementation": "eager",
         "bias": model.attention_bias,
         "pretraining_tp": 1,

@@ -69,8 +69,8 @@ def restore(tensors: Mapping[str, Tensor], dialect: Sequence[Entry]) -> Iterator
         yield entry.ours, entry.fuse([tensors[name] for name in entry.theirs])
 
 
-def llama(model: ModelPlan) -> list[Entry]:
-    """The dialect of Hugging Face's `LlamaForCausalLM`."""
+def llama(model: ModelPlan, *, scores: bool = False) -> list[Entry]:
+    """The dialect of Hugging Face's `LlamaForCausalLM`; if it gives scores, of `LlamaForSequenceClassification`."""
     split, fuse = partial(split_qkv, model=model), partial(fuse_qkv, model=model)
     kinds = ("weight", "bias") if model.attention_bias else ("weight",)
     entries = [Entry("embedding.word_embeddings.weight", ("model.embed_tokens.weight",))]
@@ -88,13 +88,16 @@ def llama(model: ModelPlan) -> list[Entry]:
             Entry(f"{ours}.mlp.linear_fc2.weight", (f"{theirs}.mlp.down_proj.weight",)),
         ]
     entries.append(Entry("decoder.final_layernorm.weight", ("model.norm.weight",)))
-    if not model.tie_embeddings:
-        entries.append(Entry("output_layer.weight", ("lm_head.weight",)))
+    if scores or not model.tie_embeddings:
+        entries.append(Entry("output_layer.weight", ("score.weight" if scores else "lm_head.weight",)))
     return entries
 
 
-def internlm2(model: ModelPlan) -> list[Entry]:
-    """The dialect of InternLM2's own checkpoints in the Hugging Face format: w1 is the gate, w3 up, w2 down."""
+def internlm2(model: ModelPlan, *, scores: bool = False) -> list[Entry]:
+    """The dialect of InternLM2's own checkpoints in the Hugging Face format: w1 is the gate, w3 up, w2 down.
+
+    A model that gives scores has the head of `InternLM2ForRewardModel` (XTuner, `modeling_internlm2_reward`).
+    """
     kinds = ("weight", "bias") if model.attention_bias else ("weight",)
     entries = [Entry("embedding.word_embeddings.weight", ("model.tok_embeddings.weight",))]
     for index in range(model.layers):
@@ -112,8 +115,8 @@ def internlm2(model: ModelPlan) -> list[Entry]:
             Entry(f"{ours}.mlp.linear_fc2.weight", (f"{theirs}.feed_forward.w2.weight",)),
         ]
     entries.append(Entry("decoder.final_layernorm.weight", ("model.norm.weight",)))
-    if not model.tie_embeddings:
-        entries.append(Entry("output_layer.weight", ("output.weight",)))
+    if scores or not model.tie_embeddings:
+        entries.append(Entry("output_layer.weight", ("v_head.weight" if scores else "output.weight",)))
     return entries
 
 
