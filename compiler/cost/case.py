@@ -103,6 +103,11 @@ class Case:
         return where(self.context > 1, self.context_heads, 1)
 
     @property
+    def element_bytes(self) -> int:
+        """Of a number that is computed with; operators cast to fp8 what they read."""
+        return 4 if self.precision == "fp32" else 2
+
+    @property
     def tokens_per_step(self) -> Number:
         return self.sequence_length * self.micro_batch * self.micro_batches * self.data
 

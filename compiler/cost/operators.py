@@ -16,7 +16,7 @@ from dataclasses import dataclass, fields
 
 from trainwright.compiler.cost.case import Case
 from trainwright.compiler.cost.framework import TimeProfile, memory_profile
-from trainwright.compiler.cost.memory import loss_piece_tokens
+from trainwright.compiler.cost.loss_memory import loss_piece_tokens
 from trainwright.compiler.cost.numeric import Number, ceil_divide, interpolate, maximum, minimum, where
 from trainwright.compiler.cost.parameters import layer_parameters
 from trainwright.spec.device import HardwareFile

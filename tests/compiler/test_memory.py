@@ -12,16 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from trainwright.compiler.cost.activations import passes_in_flight, saved_by_layer
 from trainwright.compiler.cost.case import V_SCHEDULES, Case, ModelShape, even_part, fuses_loss
 from trainwright.compiler.cost.framework import known_frameworks, load_framework
-from trainwright.compiler.cost.memory import (
-    MOMENTS,
-    estimate_rank_memory,
-    passes_in_flight,
-    peak_bytes,
-    rank_memory,
-    saved_by_layer,
-)
+from trainwright.compiler.cost.memory import MOMENTS, estimate_rank_memory, peak_bytes, rank_memory
 from trainwright.compiler.cost.orders import in_flight, order
 from trainwright.compiler.cost.parameters import part_parameters
 

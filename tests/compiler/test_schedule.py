@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from trainwright.compiler.cost import schedule as module
+from trainwright.compiler.cost.activations import passes_in_flight
 from trainwright.compiler.cost.case import Case, ModelShape
-from trainwright.compiler.cost.memory import passes_in_flight
 from trainwright.compiler.cost.orders import SCHEDULES, in_flight, order, part_of, warmup
 from trainwright.compiler.cost.schedule import Task, Timeline, timeline
 from trainwright.spec.plan import ChunkTime
