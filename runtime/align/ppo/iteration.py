@@ -93,8 +93,8 @@ class Judging:
             found: list[float] = score(chunks, asked, row_length=self._scored_length).tolist()
             return found
 
-        with reward.here() as chunks:
-            scores = shared_out(len(whole), some, parallel_state.get_data_parallel_group())
+        chunks = reward.here()
+        scores = shared_out(len(whole), some, parallel_state.get_data_parallel_group())
         self._phases.leave_if_asked()
         return np.array(scores, dtype=np.float64)
 
@@ -102,9 +102,8 @@ class Judging:
         """With scores, and the reference's log-probabilities beside the actor's. A collective. Raises Stopped."""
         scores_R = self.scores(models.reward, rollouts)
         packer = self.packer(rollouts)
-        with models.reference.here() as chunks:
-            rows = packer.micro_batches(range(len(rollouts.answers)))
-            reference_N = read_all(chunks, read_log_probs, packer, rows)[0]
+        rows = packer.micro_batches(range(len(rollouts.answers)))
+        reference_N = read_all(models.reference.here(), read_log_probs, packer, rows)[0]
         self._phases.leave_if_asked()
         return Judged(rollouts, scores_R, log_probs_N, reference_N)
 
@@ -156,10 +155,10 @@ def gather_experience(
     mini_batches = mini_batches_of(stage, len(rollouts.answers), iteration, epoch=0)
     packer = judging.packer(rollouts)
     rows = [row for answers in mini_batches for row in packer.micro_batches(answers)]
-    log_probs_N, entropy_N = read_all(models.actor.chunks, read_log_probs_and_entropy, packer, rows, kinds=2)
+    log_probs_N, entropy_N = read_all(models.actor.here(), read_log_probs_and_entropy, packer, rows, kinds=2)
     phases.leave_if_asked()
     judged = judging.judged(models, rollouts, log_probs_N)
-    values_N = read_all(models.critic.chunks, read_scores, packer, rows)[0]
+    values_N = read_all(models.critic.here(), read_scores, packer, rows)[0]
     lengths_R = rollouts.lengths_R
     rewards_N = maths.token_rewards(log_probs_N, judged.reference_N, judged.scores_R, lengths_R, stage.kl)
     advantages_N, returns_N = maths.advantages(

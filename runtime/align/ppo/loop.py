@@ -179,7 +179,7 @@ class _Round:
             places = draw(len(self._fitting), count, seed=stage.seed, round_=stage.round, iteration=iteration)
             seeds = answer_seeds(ANSWERS, count, seed=stage.seed, round_=stage.round, iteration=iteration)
             rows = [self._fitting[place] for place in places]
-            rollouts = self._answering.answer(self.models.actor.chunks, self._queries, rows, seeds)
+            rollouts = self._answering.answer(self.models.actor.here(), self._queries, rows, seeds)
         with self._phases.phase("score", iteration + 1):
             return gather_experience(stage, self.models, rollouts, self._judging, self._phases, iteration)
 

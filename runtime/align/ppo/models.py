@@ -1,20 +1,19 @@
 """The four models of PPO: the actor and the critic learn, the reference and the reward model only answer.
 
-With `offload`, what a moment does not need lies in the host's memory meanwhile: the weights of the two frozen models,
-and the states of both optimizers. On a CPU the host's memory is all there is, and nothing moves.
+With `offload` the device has the weights of the model that works and nothing of the others; gradients and the
+optimizer's state of one that learns, while it does. On a CPU the host's memory is all there is, and nothing moves.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-import torch
 from megatron.core.models.gpt import GPTModel
-from torch import Tensor
 
 from trainwright.runtime import host
+from trainwright.runtime.align.ppo.resident import Room, Shelf
 from trainwright.runtime.train import checkpoint, optimizer_state
 from trainwright.runtime.train.model import build_model
 from trainwright.runtime.train.objective import Loss, Shaped
@@ -31,57 +30,58 @@ CRITIC = "critic"  # the folder of its checkpoints, beside the actor's
 class Frozen:
     """A model that only answers."""
 
-    def __init__(self, chunks: list[GPTModel], *, offload: bool) -> None:
-        self._chunks = chunks
+    def __init__(self, chunks: list[GPTModel], room: Room) -> None:
+        self._chunks, self._room = chunks, room
         for chunk in chunks:
             chunk.requires_grad_(False)
-        moves = offload and has_host_apart()
-        parameters = [parameter for chunk in chunks for parameter in chunk.parameters()]
-        self._on_host = [(parameter, parameter.data.cpu().pin_memory()) for parameter in parameters] if moves else []
-        self._leave()
+        self._weights = Shelf(lambda: (p for chunk in chunks for p in chunk.parameters()), "constant")
+        if room.moves:
+            self._weights.put_away()
 
-    @contextmanager
-    def here(self) -> Iterator[list[GPTModel]]:
-        """Inside the block its weights are on the device."""
-        for parameter, copy in self._on_host:
-            parameter.data = copy.to(host.device(), non_blocking=True)
-        yield self._chunks
-        self._leave()
-
-    def _leave(self) -> None:
-        for parameter, copy in self._on_host:
-            parameter.data = copy
+    def here(self) -> list[GPTModel]:
+        """Its chunks, on the device until another model is asked for."""
+        self._room.enter(self._weights)
+        return self._chunks
 
 
 class Learner:
-    """A model with its optimizer. `chunks` may be asked at any time; the optimizer's state is there while it learns."""
+    """A model with its optimizer."""
 
-    def __init__(self, chunks: list[GPTModel], stage: PpoStage, layout: Layout) -> None:
-        self.chunks = chunks
+    def __init__(self, chunks: list[GPTModel], stage: PpoStage, layout: Layout, room: Room) -> None:
+        self.chunks, self._room = chunks, room
         self._wrapped = wrap(chunks, layout)
         self.optimizer = build_optimizer(self._wrapped, stage.optimizer, layout, stage.precision)
-        self._moves = stage.offload and has_host_apart()
-        self._copies: dict[int, Tensor] = {}  # on the host, by the tensor's id
+        self._weights = Shelf(lambda: (p for chunk in chunks for p in chunk.parameters()), "changing")
+        self._learning = (
+            Shelf(lambda: optimizer_state.tensors(self.optimizer), "changing"),
+            Shelf(lambda: (b.grad_data for chunk in self._wrapped for b in chunk.buffers), "scratch"),
+        )
+        if room.moves:
+            for shelf in (self._weights, *self._learning):
+                shelf.put_away()
 
-    def step(self, loss: Loss, micro_batches: list[Any] | list[Shaped], rate: float) -> tuple[list[float], float]:
+    def here(self) -> list[GPTModel]:
+        """Its chunks, on the device until another model is asked for."""
+        self._room.enter(self._weights)
+        return self.chunks
+
+    @contextmanager
+    def learning(self) -> Iterator[None]:
+        """Inside the block the optimizer's state and the gradients are there too: to learn, to save and to load."""
+        self._room.enter(self._weights)
+        if self._room.moves:
+            for shelf in self._learning:
+                shelf.bring()
+        yield
+        if self._room.moves:
+            for shelf in self._learning:
+                shelf.put_away()
+
+    def step(self, loss: Loss, micro_batches: Sequence[Shaped], rate: float) -> tuple[list[float], float]:
         """One optimizer step; the loss's figures over all ranks, and the gradient's norm."""
         set_learning_rate(self.optimizer, rate)
         figures, norm = train_step(self._wrapped, self.optimizer, loss, micro_batches)
         return over_all_ranks(figures).tolist(), norm
-
-    @contextmanager
-    def learning(self) -> Iterator[None]:
-        """Inside the block the optimizer's state is on the device: to learn, to save and to load."""
-        if self._moves:
-            for tensor in optimizer_state.tensors(self.optimizer):
-                if tensor.device.type == "cpu":
-                    tensor.data = tensor.data.to(host.device(), non_blocking=True)
-        yield
-        if self._moves:
-            for tensor in optimizer_state.tensors(self.optimizer):
-                copy = self._copies.setdefault(id(tensor), torch.empty_like(tensor, device="cpu", pin_memory=True))
-                copy.copy_(tensor)
-                tensor.data = copy
 
 
 @dataclass(frozen=True)
@@ -100,16 +100,14 @@ def build(stage: PpoStage, inputs: dict[str, Path]) -> Models:
     else:
         checkpoint.load_weights(critic, _newest(inputs[stage.reward_from], stage.reward_from), head=False)
     assert stage.start_from is not None, "PPO starts from a model"
+    room = Room(moves=stage.offload and has_host_apart())
+    own, critics = stage.layout, stage.critic_layout
     return Models(
-        reference=_frozen(stage, stage.layout, "language", inputs, stage.reference_from),
-        reward=_frozen(stage, stage.critic_layout, "score", inputs, stage.reward_from),
-        critic=Learner(critic, stage, stage.critic_layout),
-        actor=Learner(_loaded(stage, stage.layout, "language", inputs, stage.start_from), stage, stage.layout),
+        critic=Learner(critic, stage, critics, room),
+        reward=Frozen(_loaded(stage, critics, "score", inputs, stage.reward_from), room),
+        reference=Frozen(_loaded(stage, own, "language", inputs, stage.reference_from), room),
+        actor=Learner(_loaded(stage, own, "language", inputs, stage.start_from), stage, own, room),
     )
-
-
-def _frozen(stage: PpoStage, layout: Layout, head: Head, inputs: dict[str, Path], name: str) -> Frozen:
-    return Frozen(_loaded(stage, layout, head, inputs, name), offload=stage.offload)
 
 
 def _loaded(stage: PpoStage, layout: Layout, head: Head, inputs: dict[str, Path], name: str) -> list[GPTModel]:

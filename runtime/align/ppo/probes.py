@@ -8,19 +8,17 @@ seeds.
 """
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from megatron.core.models.gpt import GPTModel
 from torch import distributed
 
 from trainwright.runtime import host
 from trainwright.runtime.align.data.rows import Queries
 from trainwright.runtime.align.ppo.iteration import Answering, Judging
-from trainwright.runtime.align.ppo.models import Models
+from trainwright.runtime.align.ppo.models import Frozen, Learner, Models
 from trainwright.runtime.align.ppo.queries import PROBES, answer_seeds, draw, short_enough
 from trainwright.runtime.align.ppo.rollouts import append, cut_back
 from trainwright.runtime.align.ppo.rows import read_all, read_log_probs
@@ -92,17 +90,14 @@ class Probes:
     ) -> None:
         """The file has the answers of the models that are due after the iteration. A collective. Raises Stopped."""
         for model in self.missing(iteration):
-            if model == "start":
-                with models.reference.here() as chunks:
-                    rows = self._rows(chunks, models, answering, judging, vocabulary, iteration)
-            else:
-                rows = self._rows(models.actor.chunks, models, answering, judging, vocabulary, iteration)
+            asked = models.reference if model == "start" else models.actor
+            rows = self._rows(asked, models, answering, judging, vocabulary, iteration)
             if distributed.get_rank() == 0:
                 append(self.path, [{**row, "model": model, "split": self.source.split} for row in rows])
 
     def _rows(
         self,
-        chunks: Sequence[GPTModel],
+        asked: Frozen | Learner,
         models: Models,
         answering: Answering,
         judging: Judging,
@@ -110,9 +105,9 @@ class Probes:
         iteration: int,
     ) -> list[dict[str, Any]]:
         seeds = answer_seeds(PROBES, len(self.rows), seed=self.stage.seed, round_=self.stage.round, iteration=0)
-        rollouts = answering.answer(chunks, self.source, self.rows, seeds)
+        rollouts = answering.answer(asked.here(), self.source, self.rows, seeds)
         packer = judging.packer(rollouts)
-        log_probs_N = read_all(chunks, read_log_probs, packer, packer.micro_batches(range(len(self.rows))))[0]
+        log_probs_N = read_all(asked.here(), read_log_probs, packer, packer.micro_batches(range(len(self.rows))))[0]
         judged = judging.judged(models, rollouts, log_probs_N)
         prompts = [query.prompt.tolist() for query in rollouts.queries]
         return [

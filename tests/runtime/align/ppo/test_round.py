@@ -115,6 +115,15 @@ def test_every_layout_gives_the_figures_and_the_answers_of_one_process(world: Wo
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_what_is_offloaded_comes_back_as_it_was(world: World, tmp_path: Path, precision: str) -> None:
+    whole, moved = tmp_path / "whole", tmp_path / "moved"
+    world(1, layouts=[{}], out=[str(whole)], changes={"precision": precision})
+    world(1, layouts=[{}], out=[str(moved)], changes={"precision": precision}, apart=True)
+    assert kept(moved) == kept(whole)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("phase", PHASES)
 def test_killed_in_any_phase_what_follows_is_equal_bit_by_bit(world: World, tmp_path: Path, phase: str) -> None:
     whole, killed = tmp_path / "whole", tmp_path / "killed"

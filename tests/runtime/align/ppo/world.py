@@ -1,7 +1,8 @@
 """One process of a small world that does rounds of PPO: `python -m tests.runtime.align.ppo.world RANK WORLD JOB.json`.
 
 Run by the fixture `world` (conftest.py), not collected. A job is {"folder", "layouts": [...], "out": [...], "changes",
-"kill" or "stop": [phase, iteration]}; rank 0 keeps each layout's summary beside the job.
+"kill" or "stop": [phase, iteration], "apart": whether weights move, as where the host has memory of its own}; rank 0
+keeps each layout's summary beside the job.
 """
 
 import json
@@ -72,6 +73,8 @@ def main() -> None:
                 parallel.finalize()
         events = Path(out) / "events.jsonl"
         Path(out).mkdir(exist_ok=True)
+        if job.get("apart"):
+            models.has_host_apart = lambda: True
         if "kill" in job:
             die_inside(job["kill"], events)
         summary = ppo.train(
