@@ -97,6 +97,7 @@ _COMPILER = (
     Code("TW251", "option-missing", "error", "an evaluation lacks what its kind needs"),
     Code("TW252", "evaluated-twice", "error", "a stage is evaluated twice in the same way"),
     Code("TW253", "nothing-held-out", "error", "something is measured on what is held out, and nothing is"),
+    Code("TW254", "scores-not-text", "error", "a reward model is evaluated as if it wrote text"),
     Code("TW260", "wrong-kind-of-source", "error", "a stage is given a source of a kind that it cannot read"),
     Code("TW261", "no-reward-model", "error", "PPO without a reward model"),
     Code("TW262", "condition-not-found", "error", "a domain's system prompt does not exist"),

@@ -1,4 +1,4 @@
-"""Each evaluation has what its kind needs, nothing that does nothing for it, and looks at a stage once."""
+"""Each evaluation has what its kind needs, nothing that does nothing for it, and asks once a stage that writes text."""
 
 from collections.abc import Iterator
 
@@ -45,6 +45,10 @@ def check_options(draft: Draft) -> Iterator[Diagnostic]:
                 message = f"`{name}` is evaluated by `{kind}` twice"
                 yield Diagnostic("TW252", message, where, "put both into one `[[evaluation]]`")
             seen.add((kind, name))
+            if name == "reward":
+                where = draft.value_at("evaluation", index, "of", place)
+                message = f"a reward model gives scores, and `{kind}` asks for text"
+                yield Diagnostic("TW254", message, where, "take it out: its stage measures accuracy and calibration")
 
 
 CHECK_OPTIONS = Check(
