@@ -9,7 +9,7 @@ What is fitted on what, and where it stands:
     llm-foundry's layers                of 8 GPUs          frameworks/llm-foundry.toml
     Megatron of 2021: the host's time   vTrain, one node   `dispatch_s`, `step_s` of megatron-deepspeed.toml
     per kernel
-    gradients in DeepSpeed's ZeRO-1     BLOOM prequel      `DEEPSPEED_ZERO_BYTES` of published.py
+    gradients in DeepSpeed's ZeRO-1     BLOOM prequel      `DEEPSPEED_ZERO_BYTES` of published_sources.py
     the interval                        all fitted rows    `_BELOW`, `_ABOVE` of compiler/cost/time.py
 
 Not fitted, and said so where they stand: B200 keeps up 0.93 of its kernel table in training, as A100 keeps up 0.92 and

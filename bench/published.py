@@ -1,7 +1,8 @@
 """Published training runs as cases to be priced. `python bench/published.py [FILE]` counts what can be used.
 
-A row becomes a `Case` by what the row itself says; what its source documents elsewhere is in the tables below, each
-with where. What nobody says is assumed and listed in `Row.assumed`: such rows are predicted but stay out of headlines.
+A row becomes a `Case` by what the row itself says; what its source documents elsewhere is in `published_sources.py`,
+each with where. What nobody says is assumed and listed in `Row.assumed`: such rows are predicted but stay out of
+headlines.
 """
 
 import argparse
@@ -12,76 +13,24 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
+from published_sources import (
+    DEEPSPEED_ZERO_BYTES,
+    FRAMEWORKS,
+    FULL_ATTENTION,
+    HARDWARE,
+    MEGATRON_GPT,
+    MIXTURES,
+    NETWORK,
+    PRECISIONS,
+    STORED_SCORES,
+    TIED,
+    VOCABULARY_WAITS,
+)
 
 from trainwright.compiler.cost.case import Case, ModelShape, Part, RecomputeModule, even_part
 from trainwright.spec.device import HardwareFile, Link, load_hardware
 
 PUBLISHED = Path(__file__).parent / "published"
-
-HARDWARE = {
-    "A100": "a100-80gb",
-    "A100-80GB": "a100-80gb",
-    "A100-80GB(NVIDIA Ampere)": "a100-80gb",
-    "A100-40GB": "a100-40gb",
-    "A800-80GB": "a800-80gb",
-    "H100-80GB": "h100",
-    "H100-80GB(700W)": "h100",
-    "H100-96GB(HBM2e,500W)": "h100-hbm2e",
-    "H100-94GB(HBM2e)": "h100-hbm2e",
-    "H800-80GB": "h800",
-    "H200-141GB": "h200",
-    "B200": "b200",
-    "B300": "b300",
-    "GB200": "gb200",
-    "GB300": "gb300",
-    "MI300X": "mi300x",
-    "MI300X-192GB": "mi300x",
-    "V100-32GB": "v100-32gb",
-    "V100-32GB(DGX-2)": "v100-32gb",
-    "V100-16GB": "v100-16gb",
-}
-
-# Bytes per second and GPU between nodes, where the source says it: the notes of the rows, else as cited.
-NETWORK = {
-    "MosaicML": 25e9,  # 1,600 Gb/s a node
-    "InternEvo": 6.25e9,  # 4 x 100 Gb/s RoCE a node
-    "vTrain": 12.5e9,  # 800 Gb/s a node
-    "BigScience": 6.25e9,  # Jean Zay: 4 Omni-Path links of 100 Gb/s a node (model card of BLOOM)
-}
-
-# By how the column `framework` begins; the first that fits.
-FRAMEWORKS = (
-    ("llm-foundry", "llm-foundry"),
-    ("InternEvo", "internevo"),
-    ("torchtitan", "torchtitan"),
-    ("MaxText", "maxtext"),
-    ("fms-fsdp", "torchtitan"),  # compiled FSDP as well
-    ("IBM", "torchtitan"),
-    ("NeMo AutoModel", "torchtitan"),  # FSDP2 as well
-    ("lit-gpt", "llm-foundry"),  # eager FSDP as well
-    ("nanotron", "nanotron"),
-    ("Megatron-DeepSpeed", "megatron-deepspeed"),
-    ("Megatron-LM (202", "megatron-deepspeed"),  # the same Megatron-LM of 2021 and 2022
-    ("Megatron-LM fork", "zero-bubble"),
-    ("", "megatron"),
-)
-
-# Attention that keeps its scores: sources older than FlashAttention, or that say so.
-_STORED_SCORES = ("vTrain", "BigScience", "Korthikanti", "SC21", "Jan-2021", "GPT-3 example")
-# Megatron-LM's own recipes keep its defaults: GPT with dropout, biases and a learned table of positions.
-_MEGATRON_GPT = ("Megatron-LM CI golden", "Vocabulary Parallelism")
-# Micro-batches in flight for the passes of a split vocabulary (arXiv 2411.05288, section 5).
-_VOCABULARY_WAITS = {"Vocab-1": 2, "Vocab-2": 1}
-_TIED = ("MosaicML", "vTrain", "BigScience", "Korthikanti", "SC21", "Jan-2021", "GPT-3 example", "weak scaling")
-_MIXTURES = re.compile(r"moe|mixtral|deepseek|grok|qwen3-\d+b-a|gpt-oss|kimi|nemotron_3|nemotron v3|moon", re.I)
-_PRECISIONS = {"bf16": "bf16", "fp16": "fp16", "fp32": "fp32"}
-
-# Bytes per parameter that DeepSpeed's ZeRO-1 moves as it takes up the gradients of a micro-batch. Fitted to the BLOOM
-# prequel, whose layouts differ by parameters times micro-batches.
-DEEPSPEED_ZERO_BYTES = 40
-
-# FLOPs that a printed MFU or TFLOP/s counts, where it is the only figure of time.
-_FULL_ATTENTION = ("nanotron", "Vocabulary Parallelism", "H100 weak scaling")
 
 
 @dataclass(frozen=True)
@@ -189,7 +138,7 @@ def _is_of(values: dict[str, str], sources: tuple[str, ...]) -> bool:
 
 
 def _case(values: dict[str, str], assumed: list[str]) -> Case:
-    if (_whole(values, "ep") or 1) > 1 or _MIXTURES.search(values.get("model", "")):
+    if (_whole(values, "ep") or 1) > 1 or MIXTURES.search(values.get("model", "")):
         raise _Unusable("a mixture of experts: not covered")
     precision = values.get("precision", "")
     if "fp4" in precision:
@@ -220,14 +169,14 @@ def _case(values: dict[str, str], assumed: list[str]) -> Case:
     parallel = values.get("sequence_parallel", "")
     notes = values.get("notes", "")
     framework = next(name for start, name in FRAMEWORKS if values.get("framework", "").startswith(start))
-    if _is_of(values, _STORED_SCORES):
+    if _is_of(values, STORED_SCORES):
         framework = "megatron-deepspeed"
     return Case(
         model=model,
         sequence_length=_needed(values, "seq_len"),
         precision="fp8"
         if "fp8" in precision
-        else _PRECISIONS.get(precision, "fp16" if values["gpu_type"].startswith("V100") else "bf16"),  # type: ignore[arg-type]
+        else PRECISIONS.get(precision, "fp16" if values["gpu_type"].startswith("V100") else "bf16"),  # type: ignore[arg-type]
         tensor=tensor,
         pipeline=pipeline,
         virtual_pipeline=chunks,
@@ -244,7 +193,7 @@ def _case(values: dict[str, str], assumed: list[str]) -> Case:
         recompute_modules=modules,
         recompute_layers=layers,
         context_exchange="all_to_all" if "cp=a2a" in notes else "ring",
-        waiting=_VOCABULARY_WAITS.get(_vocabulary(values), 0) / chunks,
+        waiting=VOCABULARY_WAITS.get(_vocabulary(values), 0) / chunks,
         loss_in_place="fused cross-entropy" in notes,
         framework=framework,
         gpus_per_node=_whole(values, "gpus_per_node") or 8,
@@ -270,8 +219,8 @@ def _model(values: dict[str, str], assumed: list[str]) -> ModelShape:
     notes = values.get("notes", "")
     untied = "untied" in notes or values.get("mlp") == "swiglu" or "nemotron" in values.get("model", "")
     small = "tied embeddings for ffn<10000" in notes and ffn < 10_000
-    old = _is_of(values, _STORED_SCORES)
-    gpt = _is_of(values, _MEGATRON_GPT) and values.get("mlp") != "swiglu" and "position=rope" not in notes
+    old = _is_of(values, STORED_SCORES)
+    gpt = _is_of(values, MEGATRON_GPT) and values.get("mlp") != "swiglu" and "position=rope" not in notes
     if gpt and vocabulary % 128:  # Megatron pads it
         padding = 128 * (_whole(values, "tp") or 1)
         vocabulary = -(-vocabulary // padding) * padding
@@ -284,7 +233,7 @@ def _model(values: dict[str, str], assumed: list[str]) -> ModelShape:
         ffn_size=ffn,
         vocab_size=vocabulary,
         gated=values.get("mlp") == "swiglu",
-        tied=small or "; tied" in notes or (not untied and _is_of(values, _TIED)),
+        tied=small or "; tied" in notes or (not untied and _is_of(values, TIED)),
         bias=old or gpt or "internlm-7b" in values.get("model", ""),
         dropout=gpt or (old and "BLOOM" not in values.get("source", "")),
         stored_scores="attn unfused" in notes or (old and values.get("framework", "") != "Megatron-Core r0.8.0"),
@@ -422,7 +371,7 @@ def _step_time(values: dict[str, str], case: Case | None, hardware: HardwareFile
     if derived:
         return derived, "tokens/s"
     mfu = _number(values, "mfu_percent")
-    if case is None or hardware is None or not mfu or not any(name in values["source"] for name in _FULL_ATTENTION):
+    if case is None or hardware is None or not mfu or not any(name in values["source"] for name in FULL_ATTENTION):
         return None, ""
     model = case.model
     matrices = 2 * model.heads + 2 * model.kv_heads
