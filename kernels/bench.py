@@ -234,7 +234,7 @@ def machine(device: torch.device) -> dict[str, Any]:
         "torch": torch.__version__,
         "triton": triton.__version__,
         "cudnn": cudnn,
-        "source": {name: validated.source_hash(name) for name in ("attention", "rms_norm", "rope", "swiglu")},
+        "source": {name: validated.source_hash(name) for name in validated.SOURCES},
     }
 
 
@@ -248,7 +248,7 @@ def main() -> int:
     if on_gpu == (os.environ.get("TRITON_INTERPRET") == "1"):
         parser.error("set TRITON_INTERPRET=1 on a CPU, and unset it where there is a GPU")
     device = torch.device("cuda", torch.cuda.current_device()) if on_gpu else torch.device("cpu")
-    dtype, limit_s = (torch.bfloat16, 1.0) if on_gpu else (torch.float32, 0.0)
+    dtype, limit_s = torch.bfloat16, 1.0 if on_gpu else 0.0
     facts, rows = machine(device), []
     if not arguments.json:
         print(f"{facts['device']}, {validated.name_of(dtype)}, torch {facts['torch']}, triton {facts['triton']}")

@@ -16,7 +16,7 @@ import torch
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 _HERE = Path(__file__).resolve().parent
 _HOPPER = ("packing.py", "portable/attention.py", "hopper/attention.py", "hopper/operator.py", "hopper/tiles.py")
-_SOURCES = {
+SOURCES = {  # by operator the files that decide its code
     "attention": ("packing.py", "portable/attention.py", "portable/operator.py", "portable/tiles.py"),
     "hopper_attention": _HOPPER,
     "hopper_gluon": (*_HOPPER, "hopper/gluon_forward.py"),
@@ -75,7 +75,7 @@ def name_of(dtype: torch.dtype) -> str:
 def source_hash(operator: str) -> str:
     """Of the files that decide the operator's code."""
     digest = hashlib.sha256()
-    for name in _SOURCES[operator]:
+    for name in SOURCES[operator]:
         digest.update(name.encode() + b"\0" + (_HERE / name).read_bytes() + b"\0")
     return digest.hexdigest()[:16]
 
