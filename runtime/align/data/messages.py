@@ -5,9 +5,10 @@ that say nothing of it (ids, scores).
 """
 
 import json
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeGuard
 
 import msgspec
 
@@ -111,7 +112,9 @@ def _preference(row: Mapping[str, Any]) -> PreferenceRow:
         given = [row["chosen"], row["rejected"]]
     leads, answers = zip(*(_answer(answer, row) for answer in given), strict=True)
     if "prompt" in row:
-        prompt = _prompt_messages(row)
+        prompt = _prompt_messages(row["prompt"], row)
+    elif "conversations" in row:
+        prompt = _prompt_messages(row["conversations"], row)
     elif all(leads):
         prompt = leads[0]
     else:
@@ -126,7 +129,7 @@ def _preference(row: Mapping[str, Any]) -> PreferenceRow:
 def _prompt(row: Mapping[str, Any]) -> PromptRow:
     if "prompt" not in row:
         raise BadRow("no key `prompt`")
-    return PromptRow(_domain(row), _open_prompt(_prompt_messages(row)))
+    return PromptRow(_domain(row), _open_prompt(_prompt_messages(row["prompt"], row)))
 
 
 _PARSERS: dict[str, Callable[[Mapping[str, Any]], AnyRow]] = {
@@ -147,13 +150,12 @@ def _margin(row: Mapping[str, Any]) -> float:
     margin = row.get("margin")
     if margin is None:
         return 0.0
-    if isinstance(margin, bool) or not isinstance(margin, int | float):
+    if isinstance(margin, bool) or not isinstance(margin, int | float) or abs(margin) > sys.float_info.max:
         raise BadRow("`margin` is not a number")
     return float(margin)
 
 
-def _prompt_messages(row: Mapping[str, Any]) -> list[Message]:
-    prompt = row["prompt"]
+def _prompt_messages(prompt: object, row: Mapping[str, Any]) -> list[Message]:
     return _messages([{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt, row)
 
 
@@ -170,7 +172,7 @@ def _answer(given: object, row: Mapping[str, Any]) -> tuple[list[Message], Messa
     if isinstance(given, list):
         *lead, answer = _messages(given, row if len(given) > 1 else {})
     else:
-        lead, answer = [], _message(given, "the answer", set())
+        lead, answer = [], _either(given, "the answer", set())
     if answer.role != "assistant":
         raise BadRow("an answer is not an assistant's")
     return lead, answer
@@ -183,15 +185,12 @@ def _messages(given: object, row: Mapping[str, Any]) -> list[Message]:
     code_calls: set[str] = set()
     messages: list[Message] = []
     for number, each in enumerate(given, start=1):
-        where = f"message {number}"
-        if isinstance(each, dict) and "from" in each and "role" not in each:
-            message = _share_gpt(each, where)
-            if message.calls and messages and messages[-1].role == "assistant" and not messages[-1].calls:
-                messages[-1] = replace(messages[-1], calls=message.calls)  # text, then the call: one turn
-                continue
+        message = _either(each, f"message {number}", code_calls)
+        last = messages[-1] if messages else None
+        if _is_share_gpt(each) and message.calls and last and last.role == "assistant" and not last.calls:
+            messages[-1] = replace(last, calls=message.calls)  # the text and the call after it are one turn
         else:
-            message = _message(each, where, code_calls)
-        messages.append(message)
+            messages.append(message)
     if row.get("system") is not None:
         messages.insert(0, _message({"role": "system", "content": row["system"]}, "`system`", set()))
     tools = _tools(row.get("tools"))
@@ -199,6 +198,15 @@ def _messages(given: object, row: Mapping[str, Any]) -> list[Message]:
         leading = next((n for n, message in enumerate(messages) if message.role != "system"), len(messages))
         messages.insert(leading, tools)
     return messages
+
+
+def _either(given: object, where: str, code_calls: set[str]) -> Message:
+    """A message of OpenAI's or of the ShareGPT form."""
+    return _share_gpt(given, where) if _is_share_gpt(given) else _message(given, where, code_calls)
+
+
+def _is_share_gpt(given: object) -> TypeGuard[Mapping[str, Any]]:
+    return isinstance(given, dict) and "from" in given and "role" not in given
 
 
 def _message(given: object, where: str, code_calls: set[str]) -> Message:
@@ -238,8 +246,8 @@ def _json_calls(text: str, where: str) -> list[object]:
 
 
 def _text(content: object, where: str, may_be_empty: bool = False) -> str:
-    if isinstance(content, list) and all(isinstance(p, dict) and p.get("type") == "text" for p in content):
-        content = "".join(str(part.get("text", "")) for part in content)
+    if isinstance(content, list) and all(isinstance(p, dict) and isinstance(p.get("text"), str) for p in content):
+        content = "".join(part["text"] for part in content)
     if content is None and may_be_empty:
         return ""
     if content is not None and not isinstance(content, str):

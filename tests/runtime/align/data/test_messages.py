@@ -25,6 +25,11 @@ def _parse(row: Any, kind: str) -> Any:
         {"chosen": [USER, ASSISTANT], "rejected": [USER, {"role": "assistant", "content": "No"}]},
         {"prompt": "Hello", "chosen": [USER, ASSISTANT], "rejected": [{"from": "gpt", "value": "No"}]},
         {"prompt": "Hello", "responses": ["Hi", "No"]},
+        {
+            "conversations": [{"from": "human", "value": "Hello"}],
+            "chosen": {"from": "gpt", "value": "Hi"},
+            "rejected": {"from": "gpt", "value": "No"},
+        },
     ],
 )
 def test_preferences_have_many_forms(row: dict[str, Any]) -> None:
@@ -130,6 +135,16 @@ CALL = {"type": "function", "function": {"name": "f", "arguments": "{}"}}
             "the answers are not to one prompt",
         ),
         ("preference", {"prompt": "Hello", "chosen": "a", "rejected": "b", "margin": "1"}, "`margin` is not a number"),
+        (
+            "preference",
+            {"prompt": "Hello", "chosen": "a", "rejected": "b", "margin": 10**400},
+            "`margin` is not a number",
+        ),
+        (
+            "preference",
+            {"prompt": [{"role": "user", "content": [{"type": "image_url"}]}], "chosen": "a", "rejected": "b"},
+            "a turn's content is not text (message 1)",
+        ),
         ("prompts", {"text": "Hello"}, "no key `prompt`"),
         ("prompts", {"prompt": [USER, ASSISTANT]}, "the prompt does not end with a user's or environment's turn"),
     ],
