@@ -222,7 +222,8 @@ def _gathered_keys(case: Case, profile: MemoryProfile) -> Number:
         return case.context * 0
     heads = maximum(case.model.kv_heads / case.tensor / case.head_ranks, 1)
     keys_and_values = 2 * case.context * case.local_tokens * heads * case.model.head_size
-    copies = profile.gathered_keys + 4 / case.element_bytes
+    parts = 1 if case.on_cpu else where(heads % 2 == 0, 2, 1)  # of the heads, one after the other
+    copies = profile.gathered_keys / parts + 4 / case.element_bytes
     return where(case.context > case.head_ranks, copies * keys_and_values, 0)
 
 

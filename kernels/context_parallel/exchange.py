@@ -28,20 +28,37 @@ def by_rank(x_T: Tensor, ranks: int) -> Tensor:
     return torch.stack((slices[:ranks], slices[ranks:].flip(0)), 1).flatten(1, 2)
 
 
-def gather(x_S: Tensor, group: ProcessGroup) -> Tensor:
-    """[T, ...]: everyone's [S, ...]."""
-    ranks = group.size()
-    gathered = x_S.new_empty((ranks * len(x_S), *x_S.shape[1:]))
-    _all_gather(gathered, x_S.contiguous(), group=group)
-    return in_order(gathered.view(ranks, *x_S.shape))
+class Gathering:
+    """Everyone's [S, ...] on its way to all."""
+
+    def __init__(self, x_S: Tensor, group: ProcessGroup) -> None:
+        self._ranks = group.size()
+        self._sent = x_S.contiguous()  # must live until it has gone
+        self._received = x_S.new_empty((self._ranks * len(x_S), *x_S.shape[1:]))
+        self._work = _all_gather(self._received, self._sent, group=group, async_op=True)
+
+    def wait(self) -> Tensor:
+        """[T, ...]. To be called once: it lets go of what came in."""
+        self._work.wait()
+        whole_T = in_order(self._received.view(self._ranks, *self._sent.shape))
+        del self._received, self._sent
+        return whole_T
 
 
-def scatter_sum(x_T: Tensor, group: ProcessGroup) -> Tensor:
-    """[S, ...]: this rank's part of the sum of everyone's [T, ...]."""
-    parts = by_rank(x_T, group.size())
-    own = parts.new_empty(parts.shape[1:])
-    _reduce_scatter(own, parts.flatten(0, 1), group=group)
-    return own
+class Summing:
+    """Everyone's [T, ...] on its way to be summed, each part where it is held."""
+
+    def __init__(self, x_T: Tensor, group: ProcessGroup) -> None:
+        parts = by_rank(x_T, group.size())
+        self._sent = parts.flatten(0, 1)  # must live until it has gone
+        self._received = parts.new_empty(parts.shape[1:])
+        self._work = _reduce_scatter(self._received, self._sent, group=group, async_op=True)
+
+    def wait(self) -> Tensor:
+        """[S, ...]: this rank's part of the sum. To be called once: it lets go of what was sent."""
+        self._work.wait()
+        del self._sent
+        return self._received
 
 
 class Passed:

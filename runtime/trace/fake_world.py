@@ -17,7 +17,7 @@ from torch.nn import functional
 from torch.testing._internal.distributed.fake_pg import FakeStore
 
 from trainwright.kernels import cross_entropy, linear_cross_entropy
-from trainwright.kernels.context_parallel import local
+from trainwright.kernels.context_parallel import gathered, local
 from trainwright.runtime.train import parallel
 from trainwright.spec.plan import Layout
 
@@ -51,6 +51,7 @@ def fake_world(layout: Layout, rank: int, *, on_gpu: bool) -> Iterator[None]:
     if on_gpu:
         cross_entropy._by_cache = lambda logits_NV: False
         linear_cross_entropy._on_cpu = lambda hidden_NH: False
+        gathered._on_cpu = lambda q_SBHD: False
         local._cpu_forward, local._cpu_backward = local._flash_forward, local._flash_backward
         functional.scaled_dot_product_attention = _gpu_attention  # type: ignore[assignment]
         torch.log_softmax = _gpu_log_softmax  # type: ignore[assignment]
