@@ -113,7 +113,7 @@ def _read(
     if bad > stage.bad_rows * total:
         raise DataError(
             f"source `{source.name}`: {bad:,} of {total:,} rows cannot be used, and `chat.bad_rows` allows "
-            f"{stage.bad_rows:.2%}: {'; '.join(first_bad)}{' ...' if bad > len(first_bad) else ''}"
+            f"{stage.bad_rows:.2%}: {'; '.join(first_bad)}{f' ... (all in `{unused.name}`)' if bad > len(first_bad) else ''}"
         )
     if not rows.keys:
         raise DataError(f"source `{source.name}` has no rows that can be used")

@@ -115,7 +115,10 @@ def test_bad_rows_and_duplicates_are_told_by_file_and_line(source: Source, run_s
     ("content", "message"),
     [
         (b"\n\n", "source `talk` has no rows that can be used"),
-        (b"{\n" * 9, r"9 of 9 rows cannot be used.*talk.jsonl:5: not a JSON object \.\.\.$"),
+        (
+            b"{\n" * 9,
+            r"9 of 9 rows cannot be used.*talk.jsonl:5: not a JSON object \.\.\. \(all in `.*ledger.jsonl`\)$",
+        ),
     ],
 )
 def test_a_source_without_rows_is_told(
