@@ -111,9 +111,10 @@ def _read(
     rows.ledger["skipped"] = dict(sorted(skipped.items()))
     bad, total = skipped.total(), rows.ledger["rows"]
     if bad > stage.bad_rows * total:
+        more = f" ... (all in `{unused.name}`)" if bad > len(first_bad) else ""
         raise DataError(
             f"source `{source.name}`: {bad:,} of {total:,} rows cannot be used, and `chat.bad_rows` allows "
-            f"{stage.bad_rows:.2%}: {'; '.join(first_bad)}{f' ... (all in `{unused.name}`)' if bad > len(first_bad) else ''}"
+            f"{stage.bad_rows:.2%}: {'; '.join(first_bad)}{more}"
         )
     if not rows.keys:
         raise DataError(f"source `{source.name}` has no rows that can be used")

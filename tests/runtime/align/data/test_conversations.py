@@ -117,7 +117,7 @@ def test_bad_rows_and_duplicates_are_told_by_file_and_line(source: Source, run_s
         (b"\n\n", "source `talk` has no rows that can be used"),
         (
             b"{\n" * 9,
-            r"9 of 9 rows cannot be used.*talk.jsonl:5: not a JSON object \.\.\. \(all in `.*ledger.jsonl`\)$",
+            r"9 of 9 rows cannot.*talk.jsonl:5: not a JSON object \.\.\. \(all in .*ledger.jsonl`\)$",
         ),
     ],
 )
