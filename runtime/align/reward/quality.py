@@ -86,7 +86,7 @@ def _leads(scores_N: NDArray[np.float32]) -> NDArray[np.float64]:
 def _calibration(lead_P: NDArray[np.float64]) -> Calibration:
     confidence_P = 1.0 / (1.0 + np.exp(-np.abs(lead_P)))
     right_P = lead_P > 0
-    edges = np.linspace(0.5, 1.0, BINS + 1)
+    edges = np.arange(BINS, 2 * BINS + 1) / (2 * BINS)
     bin_P = np.clip(np.searchsorted(edges, confidence_P, side="right") - 1, 0, BINS - 1)
     bins = []
     for number in range(BINS):

@@ -74,6 +74,7 @@ def train(
         if distributed.get_rank() == 0:
             text = json.dumps(found, ensure_ascii=False, indent=2) + "\n"
             write_atomically(out / STATISTICS_FILE, text.encode())
+            print(_line(found), flush=True)
         known: dict[str, Any] = (
             found if len(held_out) else {"accuracy": None, "by_domain": {}, "calibration": {"error": None}}
         )
@@ -130,6 +131,15 @@ def statistics(chunks: list[GPTModel], stage: RewardStage, lists: RankedLists) -
     domains = [lists[number].domain for number in range(len(lists))]
     parts = by_domain(by_list, domains)
     return {**quality(by_list).plain(), "by_domain": {name: part.plain() for name, part in parts.items()}}
+
+
+def _line(found: Mapping[str, Any]) -> str:
+    domains = ", ".join(f"{name} {part['accuracy']:.3f}" for name, part in found["by_domain"].items())
+    return (
+        f"accuracy {found['accuracy']:.3f} of {found['pairs']:,} {found['measured_on'].replace('_', '-')} pairs "
+        f"({domains}), calibration error {found['calibration']['error']:.3f}, "
+        f"scores {found['mean']:.2f} +- {found['std']:.2f}"
+    )
 
 
 def _write_ledger(out: Path, parts: Mapping[str, RankedLists]) -> None:

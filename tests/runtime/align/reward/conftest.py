@@ -1,15 +1,12 @@
 """Toy data on disk, and worlds of several processes that learn it."""
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.conftest import ROOT
+from tests.worlds import Worlds
 
 from trainwright.runtime import host
 
@@ -27,23 +24,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def world(tmp_path: Path, folder: Path) -> World:
+def world(worlds: Worlds, tmp_path: Path, folder: Path) -> World:
     """`world(processes, layouts=[...], ...)`: what rank 0 of world.py gives, by layout."""
 
     def run(processes: int, **job: Any) -> list[Any]:
         path = tmp_path / f"{processes}.json"
         path.write_text(json.dumps({**job, "folder": str(folder)}))
-        command = [sys.executable, "-m", "tests.runtime.align.reward.world"]
-        workers = [
-            subprocess.Popen(
-                [*command, str(rank), str(processes), str(path)], cwd=ROOT, text=True,
-                env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "error"},
-                stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            )
-            for rank in range(processes)
-        ]  # fmt: skip
-        outputs = [worker.communicate(timeout=600)[0] for worker in workers]
-        assert all(worker.returncode == 0 for worker in workers), "\n".join(outputs)
+        assert worlds.run("tests.runtime.align.reward.world", processes, path)
         results: list[Any] = json.loads(path.with_suffix(".result").read_text())
         return results
 
