@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from msgspec import structs
 from tests.runtime.train.world import layout, model
 
 from trainwright.runtime.align.data.rows import Ranked, RowWriter, write_ranked
@@ -29,9 +28,9 @@ ROWS = 8  # of a step, as `layout` fills it
 
 
 def common(name: str, changes: dict[str, Any]) -> dict[str, Any]:
-    """What every training stage says of itself; `layout` may hold `loss` too."""
+    """What every training stage says of itself; `layout` may hold `loss` and `precision` too."""
     options = dict(changes.get("layout", {}))
-    loss = options.pop("loss", "logits")
+    loss, precision = options.pop("loss", "logits"), options.pop("precision", "fp32")
     run_layout = layout(options)
     per_chunk = 4 // (run_layout.pipeline * run_layout.virtual_pipeline)
     chunks = [
@@ -52,7 +51,7 @@ def common(name: str, changes: dict[str, Any]) -> dict[str, Any]:
         "model": model({"layers": 4, "hidden_size": 32, "ffn_size": 64}),
         "start_from": "before",
         "seed": 1,
-        "precision": changes.get("precision", "fp32"),
+        "precision": precision,
         "steps": 0,
         "tokens_per_step": ROWS * LENGTH,
         "sequence_length": LENGTH,
@@ -82,10 +81,8 @@ def sft_stage(changes: dict[str, Any]) -> SftStage:
 
 
 def dpo_stage(changes: dict[str, Any]) -> DpoStage:
-    stage = DpoStage(
-        **common("dpo", changes), data=("pairs",), epochs=1, longest=LENGTH // 2, beta=changes.get("beta", 0.1)
-    )
-    return structs.replace(stage, sequences_per_step=ROWS)
+    beta = changes.get("beta", 0.1)
+    return DpoStage(**common("dpo", changes), data=("pairs",), epochs=1, longest=LENGTH // 2, beta=beta)
 
 
 def turn(role: str, content: list[int]) -> tuple[list[int], list[bool]]:

@@ -30,7 +30,7 @@ STAGES: dict[str, Any] = {"sft": sft_stage, "dpo": dpo_stage}
 
 
 def save_start(folder: Path, stage: SftStage | DpoStage) -> None:
-    """`folder` is that of a stage whose checkpoint has the weights of seed 1."""
+    """`folder` is that of a stage whose checkpoint has other weights than those of the stage's own seed."""
     chunks = build_model(
         stage.model,
         stage.layout,
@@ -38,7 +38,7 @@ def save_start(folder: Path, stage: SftStage | DpoStage) -> None:
         rope_base=stage.rope_base,
         precision=stage.precision,
         attention="auto",
-        seed=1,
+        seed=stage.seed + 1,
         placement=stage.placement,
     )
     optimizer = build_optimizer(wrap(chunks, stage.layout), stage.optimizer, stage.layout, stage.precision)
