@@ -38,16 +38,19 @@ def losses(run: Path) -> list[float]:
 
 @pytest.fixture
 def copy(micro: Any, tmp_path: Path) -> Any:
-    """The micro workspace, with its run, as a copy that a test may change."""
+    """The micro workspace, with its run, as a copy that a test may change; `training.toml` ends with the training."""
     shutil.copytree(micro.folder, tmp_path / "work", symlinks=True)
-    return type(micro)(tmp_path / "work")
+    made = type(micro)(tmp_path / "work")
+    training, _ = (made.folder / "micro.toml").read_text().split("[[evaluation]]")
+    (made.folder / "training.toml").write_text(training)
+    return made
 
 
 @contextmanager
 def started(workspace: Any, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
     """`trainwright run` in the background; nothing of it is left behind."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "trainwright", "run", "micro.toml", "-y", "-q", *arguments],
+        [sys.executable, "-m", "trainwright", "run", "training.toml", "-y", "-q", *arguments],
         cwd=workspace.folder,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
@@ -132,7 +135,7 @@ def test_killed_at_any_moment_it_goes_on_and_computes_the_same_losses(micro: Any
         process.send_signal(signal.SIGKILL)
         process.wait()
     wait_for(lambda: not any("killed" in " ".join(p.info["cmdline"] or []) for p in psutil.process_iter(["cmdline"])))
-    done = copy.trainwright("run", "micro.toml", "-y", "-q", "-s", "run.name=killed", timeout=300)
+    done = copy.trainwright("run", "training.toml", "-y", "-q", "-s", "run.name=killed", timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
     assert happened(run, "stage_reused") == ["ingest", "tokenizer", "tokenize"]
     assert losses(run) == losses(micro.folder / "runs" / "micro")
@@ -147,23 +150,24 @@ def test_a_signal_saves_and_asks_to_be_queued_again(micro: Any, copy: Any, numbe
         assert process.wait(60) == 75
     assert happened(run, "stage_interrupted") == ["first"]
     assert int((run / "stages" / "first" / "checkpoints" / "latest_checkpointed_iteration.txt").read_text()) >= 2
-    done = copy.trainwright("resume", "runs/stopped", timeout=300)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert losses(run) == losses(micro.folder / "runs" / "micro")
+    if number == signal.SIGTERM:  # what was saved is the same whichever signal asked for it
+        done = copy.trainwright("resume", "runs/stopped", timeout=300)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert losses(run) == losses(micro.folder / "runs" / "micro")
 
 
 def test_a_running_run_holds_its_folder(copy: Any) -> None:
     run = copy.folder / "runs" / "held"
     with started(copy, "-s", "run.name=held"):
         wait_for(lambda: (run / "plan.json").exists())
-        second = copy.trainwright("run", "micro.toml", "-y", "-q", "-s", "run.name=held")
+        second = copy.trainwright("run", "training.toml", "-y", "-q", "-s", "run.name=held")
         assert second.returncode == 4
         assert "is being run by process" in second.stdout + second.stderr
 
 
 def test_two_tensor_ranks_give_the_losses_of_one(micro: Any, copy: Any) -> None:
     names = ("-s", "run.name=two", "-s", "cluster.gpus_per_node=2", "-s", "topology.tensor=2")
-    done = copy.trainwright("run", "micro.toml", "-y", "-q", *names, timeout=300)
+    done = copy.trainwright("run", "training.toml", "-y", "-q", *names, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
     assert losses(copy.folder / "runs" / "two") == pytest.approx(losses(micro.folder / "runs" / "micro"), rel=1e-5)
 
