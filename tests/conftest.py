@@ -1,6 +1,7 @@
 """What several tests share: the root, a working copy, and the demo run once."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -58,8 +59,11 @@ def workspace(tmp_path: Path) -> Workspace:
 
 @pytest.fixture(scope="session")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
-    """A workspace in which `make demo` ran, with the virtual environment that runs the tests."""
+    """A workspace in which `make demo` ran, with the virtual environment that runs the tests, and for fewer steps."""
     made = make_workspace(tmp_path_factory.mktemp("demo") / "work")
+    spec = made.folder / "examples" / "tiny.toml"
+    text = spec.read_text(encoding="utf-8")
+    spec.write_text(re.sub('^tokens = "[0-9]+[KM]i"$', 'tokens = "64Ki"', text, flags=re.MULTILINE), encoding="utf-8")
     installed = f"{sys.prefix}/.ready"  # the tests' own environment, which is not installed once more
     done = made.run("make", "demo", f"VENV={sys.prefix}", "-o", installed, timeout=900)
     assert done.returncode == 0, done.stdout + done.stderr
