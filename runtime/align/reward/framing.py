@@ -14,6 +14,7 @@ import numpy as np
 
 from trainwright.runtime.align.data.chat import Message, turn
 from trainwright.runtime.align.data.rows import Tokens
+from trainwright.runtime.data.errors import DataError
 from trainwright.runtime.data.vocabulary import Vocabulary
 from trainwright.spec.plan import ConditionPlan
 
@@ -30,11 +31,8 @@ class Framing:
     def of(cls, conditions: Mapping[str, ConditionPlan], root: Path, vocabulary: Vocabulary) -> "Framing":
         """Conditions are the texts of their files under `root`, without white space at their ends. Raises DataError."""
         turns = {
-            domain: turn(
-                Message("system", (root / plan.path).read_text(encoding="utf-8").strip()),
-                vocabulary,
-                code_newline=False,  # says nothing of plain system turns
-            ).tokens
+            # `code_newline` says nothing of plain system turns.
+            domain: turn(Message("system", _text(root / plan.path)), vocabulary, code_newline=False).tokens
             for domain, plan in conditions.items()
         }
         return cls(
@@ -49,3 +47,10 @@ class Framing:
         return np.concatenate(
             [np.array([self.begin], np.int32), condition, prompt, answer, np.array([self.reward], np.int32)]
         )
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"the condition `{path}` cannot be read: {error}") from None

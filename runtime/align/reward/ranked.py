@@ -26,7 +26,7 @@ class RankedList:
     margin: float  # between the first and any other
 
 
-class RankedLists(Sequence[RankedList]):
+class RankedLists:
     """The lists of some sources that fit. `left_out` tells of the others: source, split, id and why."""
 
     def __init__(
@@ -57,7 +57,7 @@ class RankedLists(Sequence[RankedList]):
     def __len__(self) -> int:
         return len(self._places)
 
-    def __getitem__(self, number: int) -> RankedList:  # type: ignore[override]  # one at a time
+    def __getitem__(self, number: int) -> RankedList:
         return self._read(*self._places[number])
 
     def _read(self, index: int, row: int) -> RankedList:

@@ -15,15 +15,18 @@ from torch import distributed
 from torch._C._distributed_c10d import HashStore
 from torch.distributed.checkpoint.api import CheckpointException
 
+from trainwright.runtime.align.data.rows import write_ranked
 from trainwright.runtime.align.ledger import LEDGER_FILE, LEDGER_ROWS_FILE
-from trainwright.runtime.align.reward.stage import STATISTICS_FILE, train
+from trainwright.runtime.align.reward.framing import Framing
+from trainwright.runtime.align.reward.stage import STATISTICS_FILE, ranked_lists, train
+from trainwright.runtime.data.errors import DataError
 from trainwright.runtime.execute import EXIT_GATE, EXIT_OK, Documents, execute
 from trainwright.runtime.store import Store
 from trainwright.runtime.train import checkpoint, parallel
 from trainwright.runtime.train.model import build_model
 from trainwright.runtime.train.optimizer import build_optimizer, wrap
 from trainwright.runtime.train.summary import PhaseError
-from trainwright.spec.artefact import CHECKPOINTS, METRICS_FILE
+from trainwright.spec.artefact import CHECKPOINTS, METRICS_FILE, PATCHES
 from trainwright.spec.plan import CheckpointPlan, ConditionPlan, RewardStage, encode
 
 METRICS = {
@@ -146,6 +149,27 @@ def test_a_gate_without_held_out_rows_is_refused_beforehand(
         run(structs.replace(stage, min_accuracy=0.6), tmp_path / "data", tmp_path / "gated")
     summary = run(structs.replace(stage, epochs=1), tmp_path / "data", tmp_path / "free")
     assert (summary["accuracy"], summary["measured_on"]) == (None, "train")
+
+
+def test_pairs_of_earlier_rounds_are_a_source_and_a_round_without_labels_is_none(
+    folder: Path, stage: RewardStage, tmp_path: Path
+) -> None:
+    stage = structs.replace(stage, patches=("online@1", "online@2", "online@3"))
+    inputs = {name: tmp_path / name for name in stage.patches} | {"conversations": folder}
+    for seed, name in ((1, "online@1"), (2, "online@3")):
+        for split, count in (("train", 4), ("held_out", 1)):
+            write_ranked(inputs[name], PATCHES, split, toy.lists(count, seed))
+    assert len(ranked_lists(stage, inputs, "held_out", toy.framing())) == 20 + 2
+    lists = ranked_lists(stage, inputs, "train", toy.framing())
+    assert lists.names == ("pairs", PATCHES)
+    assert [lists[number].source for number in range(len(lists))] == [0] * 60 + [1] * 8
+
+
+def test_a_condition_that_cannot_be_read_is_told(tmp_path: Path) -> None:
+    (tmp_path / "math.md").write_bytes(b"\xff\xfe")
+    for name in ("math.md", "poetry.md"):
+        with pytest.raises(DataError, match=f"the condition .*{name}. cannot be read"):
+            Framing.of({"math": ConditionPlan(path=name, digest=None)}, tmp_path, Spelling())  # type: ignore[arg-type]
 
 
 @pytest.mark.usefixtures("alone")
