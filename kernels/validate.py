@@ -84,16 +84,15 @@ class Tried:
 
 
 def attempts(effort: Effort, device: torch.device) -> Iterator[Tried]:
-    """Every configuration of the effort, tried."""
-    for dtype in effort.dtypes:
-        for head_size, provider in itertools.product(effort.head_sizes, PROVIDERS):
-            if runs_here(provider, dtype, head_size, device):
-                yield attention(provider, dtype, head_size, effort, device)
-        for operator in OPERATORS:
-            tried = Tried(operator, dtype, 0)
-            for case, errors in fused_errors(operator, dtype, effort.hidden_sizes, device):
-                tried.take(case, errors)
-            yield tried
+    """Every configuration of the effort, tried; attention in the order in which a fault is the more to be expected."""
+    for dtype, operator in itertools.product(effort.dtypes, OPERATORS):
+        tried = Tried(operator, dtype, 0)
+        for case, errors in fused_errors(operator, dtype, effort.hidden_sizes, device):
+            tried.take(case, errors)
+        yield tried
+    for provider, dtype, head_size in itertools.product(PROVIDERS, effort.dtypes, effort.head_sizes):
+        if runs_here(provider, dtype, head_size, device):
+            yield attention(provider, dtype, head_size, effort, device)
 
 
 def attention_cases(dtype: str, head_size: int, large_packs: bool) -> Iterator[Case]:
@@ -242,14 +241,15 @@ def main() -> int:
     effort = {(True, True): QUICK, (True, False): FULL, (False, True): DRY_QUICK, (False, False): DRY}[
         on_gpu, arguments.quick
     ]
-    tried = []
+    tried, place = [], None
     for each in attempts(effort, device):
         tried.append(each)
+        if on_gpu:  # at once: a kernel that hangs or faults takes the process with it
+            place = write([each], device)
         if not arguments.json:
             worst = max(each.errors.items(), key=lambda item: item[1])
             verdict = "; ".join(each.wrong) or f"right, at most {worst[1]:.1e} off in norm ({worst[0]})"
             print(f"{each.name:20} {each.cases:3} cases  {verdict}", flush=True)
-    place = write(tried, device) if on_gpu else None
     if arguments.json:
         rows = [asdict(each) for each in tried]
         print(json.dumps({"device": device.type, "recorded": str(place) if place else None, "tried": rows}))
