@@ -73,6 +73,8 @@ def read_attempts(events: list[Event], folder: Path) -> Attempts:
 def stage_state(attempts: Attempts, stage: str, *, done: bool, begun: bool) -> tuple[State, str]:
     """The stage's state and why. `done`: its result is there; `begun`: its folder says it was started."""
     told = attempts.of(stage)
+    if done and "stage_failed" in told:
+        return "failed", "done, and not as good as its gate demands"
     if done:
         return ("reused", "nothing that determines it changed") if "stage_reused" in told else ("done", "")
     if "stage_failed" in told or "worker_failed" in told:

@@ -21,10 +21,11 @@ _LETTER_PX = 6.6  # width of a letter at the page's 12 px, on the safe side
 
 @dataclass(frozen=True)
 class Series:
-    """A line in pieces: between pieces (phases) the pen is up."""
+    """A line in pieces: between pieces (phases) the pen is up. `notes`: what the read-out adds to each point."""
 
     name: str
     pieces: tuple[tuple[Point, ...], ...]
+    notes: tuple[str, ...] = ()
 
     @property
     def points(self) -> list[Point]:
@@ -41,7 +42,11 @@ class Mark:
 
 @dataclass(frozen=True)
 class Chart:
-    """What is drawn; the first series is in ink, the others in colours. `y` labels the axis and says its unit."""
+    """What is drawn; the first series is in ink, the others in colours. `y` labels the axis and says its unit.
+
+    `path`: the order of a line's points means something, so a ring stands where it begins and a dot where it ends.
+    `newest`: a line's last point is the newest, so the legend says its value.
+    """
 
     title: str
     x: str
@@ -53,6 +58,9 @@ class Chart:
     show_y: Callable[[float], str]
     scale: Literal["linear", "log"] = "linear"
     from_zero: bool = False
+    x_start: float = 0.0
+    path: bool = False
+    newest: bool = True
 
 
 @dataclass(frozen=True)
@@ -95,12 +103,15 @@ def draw(chart: Chart, width: int, height: int, css: str) -> Markup:
     rows = _mark_rows(chart, width)
     top = _TOP + _ROW * (max(rows, default=-1) + 1)
     low, high = y_range(chart)
-    x_axis = Axis(0.0, chart.x_end or 1.0, _LEFT, width - _RIGHT)
+    x_axis = _x_axis(chart, width)
     y_axis = Axis(low, high, height - _BOTTOM, top, log=chart.scale == "log")
     parts = [
         *_grid(chart, x_axis, y_axis, width, height),
         *(_mark(mark, row, x_axis, height - _BOTTOM, width) for mark, row in zip(chart.marks, rows, strict=True)),
-        *(_line(series, index, x_axis, y_axis) for index, series in reversed(list(enumerate(chart.series)))),
+        *(
+            _line(series, index, x_axis, y_axis, chart.path)
+            for index, series in reversed(list(enumerate(chart.series)))
+        ),
     ]
     frame = f"{x_axis.start:g} {x_axis.end:g} {y_axis.start:g} {y_axis.end:g}"
     return Markup(
@@ -128,7 +139,11 @@ def thin(piece: Sequence[Point]) -> tuple[Point, ...]:
     return tuple(kept if kept[-1] == piece[-1] else [*kept, piece[-1]])
 
 
-def _line(series: Series, index: int, x_axis: Axis, y_axis: Axis) -> Markup:
+def _x_axis(chart: Chart, width: int) -> Axis:
+    return Axis(chart.x_start, chart.x_end or 1.0, _LEFT, width - _RIGHT)
+
+
+def _line(series: Series, index: int, x_axis: Axis, y_axis: Axis, path: bool) -> Markup:
     lines = []
     for piece in series.pieces:
         places = [f"{x_axis.place(x):.1f},{y_axis.place(y):.1f}" for x, y in piece]
@@ -137,6 +152,10 @@ def _line(series: Series, index: int, x_axis: Axis, y_axis: Axis) -> Markup:
             lines.append(Markup('<circle cx="{}" cy="{}" r="2"/>').format(x, y))
         elif places:
             lines.append(Markup('<polyline points="{}"/>').format(" ".join(places)))
+            if path:
+                for place, css in ((places[0], "begin"), (places[-1], "end")):
+                    x, y = place.split(",")
+                    lines.append(Markup('<circle class="{}" cx="{}" cy="{}" r="4"/>').format(css, x, y))
     return Markup('<g class="line {}" data-series="{}"><title>{}</title>{}</g>').format(
         line_class(index), index, series.name, Markup("").join(lines)
     )
@@ -167,7 +186,7 @@ def _grid(chart: Chart, x_axis: Axis, y_axis: Axis, width: int, height: int) -> 
 
 def _mark_rows(chart: Chart, width: int) -> list[int]:
     """Above the plot, the row of each mark's name: names that would touch stand one above the other, newest lowest."""
-    axis = Axis(0.0, chart.x_end or 1.0, _LEFT, width - _RIGHT)
+    axis = _x_axis(chart, width)
     rows: list[int] = []
     free: list[float] = []  # where each row is free again
     for mark in chart.marks:

@@ -1,6 +1,7 @@
-"""Planned beside measured, per phase: the figures of the plan's estimates and what the phase's metrics say.
+"""Planned beside measured, per training stage: the figures of the plan's estimates and what its metrics say.
 
-A typical step is the median of the phase's steps after its first ones. Memory is what torch's allocator hands out at
+A typical step is the median of the stage's steps after its first ones; of PPO, whose steps are iterations, of those in
+which the actor learns. Memory is what torch's allocator hands out at
 the peak of a step on the fullest rank, by kind, as `memory/*_gb` has it from one step of each attempt. That step ran
 under a profiler: the shares of its time are told as parts of the typical step.
 """
@@ -11,19 +12,30 @@ from statistics import median
 
 from trainwright.runtime.report import quantity
 from trainwright.runtime.report.facts import Curve, RunFacts, is_number
+from trainwright.runtime.report.ppo_facts import measured_ms, planned_ms
 from trainwright.spec.artefact import WARM_UP_STEPS
-from trainwright.spec.plan import Estimate, PhaseStage, RankMemory, StepTime
+from trainwright.spec.plan import (
+    DpoStage,
+    Estimate,
+    PhaseStage,
+    PpoStage,
+    RankMemory,
+    RewardStage,
+    SftStage,
+    StepTime,
+    TrainingStage,
+)
 
 
 @dataclass(frozen=True)
 class Figure:
-    """One quantity of a phase; None where nobody planned or measured it."""
+    """One quantity of a stage; None where nobody planned or measured it."""
 
     name: str
     planned: float | None
     measured: float | None
     show: Callable[[float | None], str]
-    final: bool = True  # False: the phase is not done, and this grows until it is
+    final: bool = True  # False: the stage is not done, and this grows until it is
     between: tuple[float, float] | None = None  # the plan's interval
 
     @property
@@ -42,8 +54,8 @@ class Figure:
 
 
 @dataclass(frozen=True)
-class PhaseFigures:
-    stage: PhaseStage
+class StageFigures:
+    stage: TrainingStage
     figures: tuple[Figure, ...]
 
     @property
@@ -61,45 +73,80 @@ class PhaseFigures:
         return " · ".join([f"{self.stage.sequence_length:,} tokens a sequence", *used, self.stage.precision])
 
     @property
-    def mixture(self) -> str:
-        """The share of each source, largest first."""
-        shares = sorted(self.stage.mixture.items(), key=lambda item: -item[1])
-        return ", ".join(f"{name} {share:.3g}" for name, share in shares)
+    def data(self) -> str:
+        """What it learns from; the share of each source, largest first, where the plan says shares."""
+        match self.stage:
+            case PhaseStage(mixture=mixture):
+                return _shares(mixture)
+            case SftStage(data=data, long_mixture=mixture, long_share=share):
+                return ", ".join([*data, *([f"long text {share:.3g} of the tokens"] if mixture else [])])
+            case RewardStage(data=data, patches=patches):
+                return ", ".join([*data, *(["confirmed pairs of earlier rounds"] if patches else [])])
+            case DpoStage(data=data):
+                return ", ".join(data)
+            case PpoStage(queries=queries, pretrain=pretrain):
+                return f"{queries}; text: {_shares(pretrain.mixture)}" if pretrain else queries
+        raise TypeError(f"nobody says what a stage of type {type(self.stage).__name__} learns from")
 
 
-def compare(facts: RunFacts) -> list[PhaseFigures]:
-    """The figures of every phase of the plan, in its order."""
+def _shares(mixture: dict[str, float]) -> str:
+    return ", ".join(f"{name} {share:.3g}" for name, share in sorted(mixture.items(), key=lambda item: -item[1]))
+
+
+def compare(facts: RunFacts) -> list[StageFigures]:
+    """The figures of every training stage of the plan, in its order."""
     estimates = {estimate.stage: estimate for estimate in facts.plan.estimates}
-    curves = {curve.stage: curve for curve in facts.curves}
     return [
-        PhaseFigures(stage, _figures(facts, stage, estimates.get(stage.name), curves[stage.name]))
+        StageFigures(stage, _figures(facts, stage, estimates.get(stage.name), facts.curve(stage.name)))
         for stage in facts.plan.stages
-        if isinstance(stage, PhaseStage)
+        if isinstance(stage, TrainingStage)
     ]
 
 
-def _figures(facts: RunFacts, stage: PhaseStage, estimate: Estimate | None, curve: Curve) -> tuple[Figure, ...]:
+def _figures(facts: RunFacts, stage: TrainingStage, estimate: Estimate | None, curve: Curve) -> tuple[Figure, ...]:
     done = facts.stage(stage.name).finished is not None
-    parameters = facts.stage(stage.name).summary.get("parameters")
+    counted = facts.stage(stage.name).summary.get("parameters")
+    parameters = Figure("parameters", _parameters(stage), counted if is_number(counted) else None, quantity.count)
+    planned_steps = stage.steps or (estimate.steps if estimate else None)
+    steps = curve.steps or None
+    memory = tuple(_memory(facts, estimate, curve))
+    if isinstance(stage, PpoStage):
+        return (
+            Figure("iterations", planned_steps, steps, quantity.count, done),
+            parameters,
+            *_iteration(estimate, curve),
+            _all_steps("time of all iterations", planned_steps, estimate, curve, done),
+            *memory,
+        )
+    planned_tokens = planned_steps * stage.tokens_per_step if planned_steps else None
+    # Where the data say how many steps there are, the plan's step is compared over the steps that there were.
+    compared_steps = planned_steps or (steps if done else None)
     return (
-        Figure("steps", stage.steps, curve.rows[-1]["step"] if curve.rows else None, quantity.count, done),
-        Figure(
-            "tokens", stage.steps * stage.tokens_per_step, _last(curve, "train/consumed_tokens"), quantity.count, done
-        ),
-        Figure("parameters", stage.model.parameters, parameters if is_number(parameters) else None, quantity.count),
-        *_time(stage, estimate, curve, done),
-        *_memory(facts, estimate, curve),
+        Figure("steps", planned_steps, steps, quantity.count, done),
+        Figure("tokens", planned_tokens, _last(curve, "train/consumed_tokens"), quantity.count, done),
+        parameters,
+        *_time(stage, estimate, curve),
+        _all_steps("time of all steps", compared_steps, estimate, curve, done),
+        *memory,
     )
 
 
-def _time(stage: PhaseStage, estimate: Estimate | None, curve: Curve, done: bool) -> Iterator[Figure]:
+def _parameters(stage: TrainingStage) -> int:
+    """A reward model has a vector of `hidden_size` where the others have a row for every token."""
+    model = stage.model
+    if not isinstance(stage, RewardStage):
+        return model.parameters
+    output = 0 if model.tie_embeddings else model.vocab_size * model.hidden_size
+    return model.parameters - output + model.hidden_size
+
+
+def _time(stage: TrainingStage, estimate: Estimate | None, curve: Curve) -> Iterator[Figure]:
     world = stage.layout.world_size
     step = estimate.step if estimate else None
     steps_ms = [value for _, value in curve.values("perf/step_time_ms")]
     typical_ms = steps_ms[WARM_UP_STEPS:] or steps_ms
-    between = (step.low_s * 1000, step.high_s * 1000) if step else None
     measured_ms = median(typical_ms) if typical_ms else None
-    yield Figure("step time", step.time_s * 1000 if step else None, measured_ms, quantity.milliseconds, between=between)
+    yield _step("step time", step, measured_ms)
     if step and measured_ms is not None and "recompute" not in step.parts:
         yield from _parts(step, curve, measured_ms)
     tgs = _median(curve, "perf/tgs")
@@ -109,14 +156,34 @@ def _time(stage: PhaseStage, estimate: Estimate | None, curve: Curve, done: bool
         tflops = estimate.tokens_per_s * estimate.model_flops_per_token / world / 1e12
     measured_tflops = _median(curve, "perf/tflops_per_gpu")
     yield Figure("TFLOP/s a device", tflops, measured_tflops, lambda value: quantity.number(value, 3))
-    # Not the stage's own time: after a restart that is the last attempt's alone.
-    yield Figure(
-        "time of all steps",
-        step.time_s * stage.steps if step else None,
-        sum(steps_ms) / 1000 if steps_ms else None,
+
+
+def _iteration(estimate: Estimate | None, curve: Curve) -> Iterator[Figure]:
+    """An iteration of PPO and its phases. A save is not planned by the iteration, and not counted in it."""
+    planned = planned_ms(estimate)
+    measured = {phase: time_ms for phase, time_ms in measured_ms(curve).items() if phase != "save"}
+    yield _step("iteration time", estimate.step if estimate else None, sum(measured.values()) or None)
+    for phase in dict.fromkeys([*planned, *measured]):
+        yield Figure(f"in it: {phase}", planned.get(phase), measured.get(phase), quantity.milliseconds)
+
+
+def _step(name: str, step: StepTime | None, measured_ms: float | None) -> Figure:
+    planned = step.time_s * 1000 if step else None
+    between = (step.low_s * 1000, step.high_s * 1000) if step else None
+    return Figure(name, planned, measured_ms, quantity.milliseconds, between=between)
+
+
+def _all_steps(name: str, steps: int | None, estimate: Estimate | None, curve: Curve, done: bool) -> Figure:
+    """Not the stage's own time: after a restart that is the last attempt's alone."""
+    step = estimate.step if estimate and steps else None
+    took_ms = [value for _, value in curve.values("perf/step_time_ms")]
+    return Figure(
+        name,
+        step.time_s * steps if step and steps else None,
+        sum(took_ms) / 1000 if took_ms else None,
         quantity.duration,
         done,
-        (step.low_s * stage.steps, step.high_s * stage.steps) if step else None,
+        (step.low_s * steps, step.high_s * steps) if step and steps else None,
     )
 
 
@@ -137,15 +204,23 @@ def _parts(step: StepTime, curve: Curve, typical_ms: float) -> Iterator[Figure]:
 
 
 def _memory(facts: RunFacts, estimate: Estimate | None, curve: Curve) -> Iterator[Figure]:
-    ranks = estimate.memory if estimate else ()
-    planned = _kinds(max(ranks, key=lambda rank: rank.allocated_bytes)) if ranks else {}
+    planned = _kinds(fullest) if (fullest := _fullest(estimate)) else {}
     for name, kind in _MEMORY.items():
         measured_gb = _last(curve, f"memory/{kind}_gb")
+        if measured_gb is None and kind == "allocated" and facts.plan.hardware.device != "cpu":
+            measured_gb = max((value for _, value in curve.values("memory/max_active_gb")), default=None)
         if kind == "allocated" or measured_gb is not None:
             yield Figure(name, planned.get(kind), None if measured_gb is None else measured_gb * 1e9, quantity.size)
     if facts.plan.hardware.device == "cpu":
         resident = [value for _, value in curve.values("memory/max_active_gb")]
         yield Figure("resident memory", None, max(resident) * 1e9 if resident else None, quantity.size)
+
+
+def _fullest(estimate: Estimate | None) -> RankMemory | None:
+    """Of PPO at the fullest moment of the placement that was chosen."""
+    chosen = [each.fullest for each in (estimate.iterations if estimate else ()) if each.chosen]
+    ranks = chosen or (estimate.memory if estimate else ())
+    return max(ranks, key=lambda rank: rank.allocated_bytes, default=None)
 
 
 _MEMORY = {

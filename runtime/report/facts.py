@@ -4,6 +4,7 @@ from typing import Any, Literal
 
 from msgspec import Struct
 
+from trainwright.runtime.report.alignment_facts import AlignmentFacts
 from trainwright.spec.plan import Plan
 
 State = Literal["done", "reused", "running", "failed", "interrupted", "waiting"]
@@ -29,10 +30,15 @@ class StageFacts(Fact, kw_only=True, frozen=True):
 
 
 class Curve(Fact, kw_only=True, frozen=True):
-    """The metrics of one phase, a row a step in order of steps; a step that was run twice counts the last time."""
+    """The metrics of a training stage, a row a step in order of steps; a step run twice counts the last time."""
 
     stage: str
     rows: tuple[dict[str, Any], ...]
+
+    @property
+    def steps(self) -> int:
+        """As many as were logged last."""
+        return int(self.rows[-1]["step"]) if self.rows else 0
 
     def values(self, key: str) -> list[tuple[int, float]]:
         """(step, value) of every step that has a finite number under `key`."""
@@ -126,6 +132,7 @@ class RunFacts(Fact, kw_only=True, frozen=True):
     sources: tuple[SourceFacts, ...]
     scores: tuple[Score, ...]
     samples: tuple[Sample, ...]
+    alignment: AlignmentFacts
     troubles: tuple[Trouble, ...]
     log_tails: tuple[LogTail, ...]
     broken: tuple[str, ...]
@@ -136,6 +143,13 @@ class RunFacts(Fact, kw_only=True, frozen=True):
             if stage.name == name:
                 return stage
         raise KeyError(name)
+
+    def curve(self, stage: str) -> Curve:
+        """That of the training stage of that name; KeyError if there is none."""
+        for curve in self.curves:
+            if curve.stage == stage:
+                return curve
+        raise KeyError(stage)
 
 
 def is_number(value: object) -> bool:

@@ -61,6 +61,35 @@ class Files:
 
         return self.read(path, decode) or []
 
+    def first_rows(self, path: Path, kind: type[_Read], count: int) -> list[_Read]:
+        """The JSON objects of the first lines that are whole."""
+
+        def decode(data: bytes) -> list[_Read]:
+            decoder = msgspec.json.Decoder(kind)
+            return [decoder.decode(line) for line in data[: data.rfind(b"\n") + 1].splitlines()[:count]]
+
+        return self._part(path, 0, _TAIL_BYTES, decode)
+
+    def last_rows(self, path: Path, kind: type[_Read], size_bytes: int | None) -> list[_Read]:
+        """The JSON objects of the lines that are whole in the file's last bytes; None: in all of it."""
+
+        def decode(data: bytes) -> list[_Read]:
+            first = data.find(b"\n") + 1 if start else 0
+            return msgspec.json.Decoder(kind).decode_lines(data[first : data.rfind(b"\n") + 1])
+
+        size = path.stat().st_size if path.is_file() else 0
+        start = 0 if size_bytes is None else max(0, size - size_bytes - 1)  # one more: the newline before, perhaps
+        return self._part(path, start, size - start, decode)
+
+    def _part(self, path: Path, start: int, size: int, decode: Callable[[bytes], list[_Read]]) -> list[_Read]:
+        try:
+            with open(path, "rb") as file:
+                file.seek(start)
+                data = file.read(size)
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        return self.make(path, lambda: decode(data)) or []
+
     def tail(self, path: Path, count: int, *, without: Sequence[str]) -> tuple[str, ...]:
         """The last lines of a log, however long it is, once the texts in `without` are taken out."""
         with open(path, "rb") as file:

@@ -5,13 +5,14 @@ from pathlib import Path
 
 import msgspec
 
+from trainwright.runtime.report.alignment import read_alignment
 from trainwright.runtime.report.attempts import Attempts, Event, read_attempts, run_state, stage_state
 from trainwright.runtime.report.facts import Curve, Lineage, LogTail, RunFacts, StageFacts
 from trainwright.runtime.report.files import Files
 from trainwright.runtime.report.results import read_curve, read_samples, read_scores, read_sources
 from trainwright.spec import artefact
 from trainwright.spec.artefact import StageResult, store_folder
-from trainwright.spec.plan import AnyStage, PhaseStage, Plan, decode
+from trainwright.spec.plan import AnyStage, Plan, TrainingStage, decode
 
 _TAIL_LINES = 30
 UNFINISHED = ("failed", "interrupted", "running")
@@ -26,7 +27,7 @@ def gather(folder: Path) -> RunFacts:
     files = Files(folder)
     plan = _plan(folder)
     attempts = read_attempts(files.rows(folder / "events.jsonl"), folder)
-    curves = {stage.name: read_curve(files, stage) for stage in plan.stages if isinstance(stage, PhaseStage)}
+    curves = {stage.name: read_curve(files, stage) for stage in plan.stages if isinstance(stage, TrainingStage)}
     stages = tuple(_stage_facts(files, stage, attempts, curves) for stage in plan.stages)
     exit_code = attempts.end.get("exit_code") if attempts.end else None
     return RunFacts(
@@ -48,6 +49,7 @@ def gather(folder: Path) -> RunFacts:
         sources=read_sources(files, plan, {stage.name: stage.summary for stage in stages}),
         scores=read_scores(files, plan),
         samples=read_samples(files, plan),
+        alignment=read_alignment(files, plan, {stage.name: stage for stage in stages}, curves),
         troubles=attempts.troubles(),
         log_tails=_log_tails(files, plan, stages, attempts),
         broken=tuple(files.broken),
@@ -73,7 +75,7 @@ def _stage_facts(files: Files, stage: AnyStage, attempts: Attempts, curves: dict
     result = _read_result(files, folder / artefact.RESULT_FILE, stage)
     begun = result or _read_result(files, folder / artefact.IDENTITY_FILE, stage)
     state, note = stage_state(attempts, stage.name, done=result is not None, begun=begun is not None)
-    if isinstance(stage, PhaseStage):
+    if isinstance(stage, TrainingStage):
         curve = curves[stage.name]
         progress = _progress(folder, stage, curve) if state in UNFINISHED else ""
         note = "; ".join(filter(None, (note, progress, _blow_up(curve))))
@@ -97,11 +99,12 @@ def _read_result(files: Files, path: Path, stage: AnyStage) -> StageResult | Non
     return found if found is not None and found.fingerprint == stage.fingerprint else None
 
 
-def _progress(folder: Path, stage: PhaseStage, curve: Curve) -> str:
-    """How far an unfinished phase came, and where it would go on."""
-    step, checkpoint = curve.rows[-1]["step"] if curve.rows else 0, artefact.latest_checkpoint(folder)
+def _progress(folder: Path, stage: TrainingStage, curve: Curve) -> str:
+    """How far an unfinished stage came, and where it would go on."""
+    checkpoint = artefact.latest_checkpoint(folder)
     saved = "no checkpoint yet" if checkpoint is None else f"newest checkpoint at step {checkpoint:,}"
-    return f"step {step:,} of {stage.steps:,}, {saved}"
+    planned = f" of {stage.steps:,}" if stage.steps else ""  # 0: the data say how many
+    return f"step {curve.steps:,}{planned}, {saved}"
 
 
 def _blow_up(curve: Curve) -> str:

@@ -6,14 +6,7 @@ for (const plot of document.querySelectorAll(".plot")) {
   readout.hidden = true;
   const off = new Set();
 
-  const nearest = (points, x) => {
-    let low = 0, high = points.length - 1;
-    while (high - low > 1) {
-      const middle = (low + high) >> 1;
-      if (points[middle][0] < x) low = middle; else high = middle;
-    }
-    return x - points[low][0] < points[high][0] - x ? points[low] : points[high];
-  };
+  const nearest = (points, x) => points.reduce((best, p) => Math.abs(p[0] - x) < Math.abs(best[0] - x) ? p : best);
 
   for (const svg of plot.querySelectorAll("svg.chart")) {
     const [left, right, bottom, top] = svg.dataset.frame.split(" ").map(Number);
@@ -36,7 +29,7 @@ for (const plot of document.querySelectorAll(".plot")) {
       cursor.setAttribute("x1", place);
       cursor.setAttribute("x2", place);
       svg.append(cursor);
-      readout.textContent = [at.toLocaleString("en") + " tokens", ...shown.map(([name, p]) => name + "  " + p[1])].join("\n");
+      readout.textContent = [at.toLocaleString("en") + " " + plot.dataset.unit, ...shown.map(([name, p]) => name + "  " + p.slice(1).join("  "))].join("\n");
       readout.hidden = false;
       const side = (event.clientX - box.left) > box.width / 2;
       readout.style.left = side ? "" : event.clientX - box.left + 14 + "px";

@@ -1,34 +1,18 @@
 """What the page shows, section by section: facts turned into charts, tables and sentences."""
 
-import json
 import shlex
 from dataclasses import dataclass
 from typing import Any
 
-from markupsafe import Markup
-
-from trainwright.runtime.report.charts import Chart, draw, line_class
+from trainwright.runtime.report.aligned import aligned, aligned_headline
 from trainwright.runtime.report.compare import compare
 from trainwright.runtime.report.curves import loss_chart, small_charts
 from trainwright.runtime.report.facts import RunFacts, Score
+from trainwright.runtime.report.figure import WIDE, figure, halves
 from trainwright.runtime.report.graph import SIGNS, nodes
 from trainwright.runtime.report.quantity import count
 from trainwright.spec.look.graph import draw_graph
-from trainwright.spec.plan import PhaseStage
-
-WIDE, HALF, NARROW = 1100, 534, 420
-
-
-@dataclass(frozen=True)
-class Figure:
-    """A chart drawn for wide and narrow pages, and the values that its read-out tells."""
-
-    title: str
-    unit: str
-    half: bool
-    svgs: tuple[Markup, ...]
-    legend: tuple[tuple[str, str, str], ...]  # class of the line, name, newest value
-    data: str  # JSON: [[name, [[x, y], ...]], ...]
+from trainwright.spec.plan import PhaseStage, TrainingStage
 
 
 @dataclass(frozen=True)
@@ -67,10 +51,11 @@ def context(facts: RunFacts) -> dict[str, Any]:
         ],
         "comparisons": compare(facts),
         "loss": figure(loss, half=False) if loss else None,
-        "charts": [figure(chart, half=True) for chart in small_charts(facts)],
+        "charts": halves(small_charts(facts)),
         "held_out": held_out(facts),
         "command": started_as(facts),
-        "seeds": sorted({stage.seed for stage in facts.plan.stages if isinstance(stage, PhaseStage)}),
+        "seeds": sorted({stage.seed for stage in facts.plan.stages if isinstance(stage, TrainingStage)}),
+        **aligned(facts),
     }
 
 
@@ -80,33 +65,16 @@ def headline(facts: RunFacts) -> str:
     parts = [f"{len(phases)} phase{'s' if len(phases) != 1 else ''}"]
     if phases:
         planned = sum(stage.steps * stage.tokens_per_step for stage in phases)
-        steps = {curve.stage: curve.rows[-1]["step"] if curve.rows else 0 for curve in facts.curves}
-        seen = sum(steps[stage.name] * stage.tokens_per_step for stage in phases)
+        seen = sum(facts.curve(stage.name).steps * stage.tokens_per_step for stage in phases)
         parts.insert(0, f"{count(phases[0].model.parameters)} parameters")
         parts.append(f"{count(seen)} tokens" if seen >= planned else f"{count(seen)} of {count(planned)} tokens")
-    losses = [values[-1][1] for curve in facts.curves if (values := curve.values("train/loss"))]
+    losses = [values[-1][1] for stage in phases if (values := facts.curve(stage.name).values("train/loss"))]
     if losses:
         parts.append(f"last training loss {losses[-1]:.3f}")
     if facts.scores:
         last = [score for score in facts.scores if score.of == facts.scores[-1].of]
         parts.append("held out " + ", ".join(f"{s.source} {s.bits_per_byte:.3f}" for s in last) + " bits per byte")
-    return " · ".join(parts)
-
-
-def figure(chart: Chart, *, half: bool) -> Figure:
-    """The chart in the sizes that the page switches between."""
-    wide = draw(chart, HALF, 220, "wide") if half else draw(chart, WIDE, 380, "wide")
-    data = [[line.name, [[round(x), float(f"{y:.5g}")] for x, y in line.points]] for line in chart.series]
-    return Figure(
-        title=chart.title,
-        unit=chart.y,
-        half=half,
-        svgs=(wide, draw(chart, NARROW, 220 if half else 300, "narrow")),
-        legend=tuple(
-            (line_class(index), line.name, f"{line.points[-1][1]:.4g}") for index, line in enumerate(chart.series)
-        ),
-        data=json.dumps(data, separators=(",", ":"), ensure_ascii=False),
-    )
+    return " · ".join([*parts, *aligned_headline(facts)])
 
 
 def started_as(facts: RunFacts) -> str | None:

@@ -7,13 +7,13 @@ import msgspec
 
 from trainwright.runtime.report.facts import Curve, Sample, Score, SourceFacts
 from trainwright.runtime.report.files import Files
-from trainwright.spec.artefact import RESULT_FILE, store_folder
-from trainwright.spec.plan import EvaluateStage, IngestStage, PhaseStage, Plan, SourcePlan, TokenizeStage
+from trainwright.spec.artefact import METRICS_FILE, RESULT_FILE, store_folder
+from trainwright.spec.plan import EvaluateStage, IngestStage, Plan, SourcePlan, TokenizeStage, TrainingStage
 
 
-def read_curve(files: Files, stage: PhaseStage) -> Curve:
-    """Every step that the phase logged; a step that was run twice, because of a restart, counts the second time."""
-    rows = files.rows(store_folder(files.folder, stage) / "metrics.jsonl")
+def read_curve(files: Files, stage: TrainingStage) -> Curve:
+    """Every step that the stage logged; a step that was run twice, because of a restart, counts the second time."""
+    rows = files.rows(store_folder(files.folder, stage) / METRICS_FILE)
     by_step = {row["step"]: row for row in rows if isinstance(row.get("step"), int)}
     return Curve(stage=stage.name, rows=tuple(by_step[step] for step in sorted(by_step)))
 

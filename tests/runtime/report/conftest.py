@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from tests.runtime.report import aligned
 
 from trainwright.spec.artefact import StageResult, encode_result, needs_of, stage_link, store_folder
 from trainwright.spec.plan import (
@@ -72,13 +73,15 @@ def _phase(name: str, index: int, before: str | None, steps: int, length: int) -
     )  # fmt: skip
 
 
+MEMORY = RankMemory(
+    pipeline_rank=0, parameters_bytes=315_520, gradients_bytes=631_040, optimizer_bytes=946_560,
+    activations_bytes=40_000_000, activations={"attention": 40_000_000}, logits_bytes=8_000_000,
+    communication_bytes=0, temporaries_bytes=0, framework_bytes=0, total_bytes=49_893_120,
+    peak="the first backward pass", binds="activations",
+)  # fmt: skip
+
+
 def _estimate(stage: str) -> Estimate:
-    memory = RankMemory(
-        pipeline_rank=0, parameters_bytes=315_520, gradients_bytes=631_040, optimizer_bytes=946_560,
-        activations_bytes=40_000_000, activations={"attention": 40_000_000}, logits_bytes=8_000_000,
-        communication_bytes=0, temporaries_bytes=0, framework_bytes=0, total_bytes=49_893_120,
-        peak="the first backward pass", binds="activations",
-    )  # fmt: skip
     step = StepTime(
         time_s=0.12,
         low_s=0.11,
@@ -89,7 +92,7 @@ def _estimate(stage: str) -> Estimate:
         bubble=0.0,
     )
     return Estimate(
-        stage=stage, model_flops_per_token=1.2e6, hardware_flops_per_token=1.2e6, memory=(memory,),
+        stage=stage, model_flops_per_token=1.2e6, hardware_flops_per_token=1.2e6, memory=(MEMORY,),
         capacity_bytes=None, step=step, tokens_per_s=34_133.0, mfu=None, goodput=None, duration_s=14.4,
         duration_low_s=13.2, duration_high_s=16.8, gpu_hours=None, energy_kwh=None, cost=None, cost_low=None,
         cost_high=None,
@@ -129,10 +132,11 @@ def _stages() -> list[AnyStage]:
     return [*stages, export]
 
 
-def make_plan() -> Plan:
+def make_plan(*more: AnyStage, estimates: Sequence[Estimate] = ()) -> Plan:
+    """Pre-training, and these stages after it."""
     done: dict[str, str] = {}
     stages = []
-    for stage in _stages():
+    for stage in [*_stages(), *more]:
         done[stage.name] = fingerprint(stage, {need: done[need] for need in stage.needs})
         stages.append(msgspec.structs.replace(stage, fingerprint=done[stage.name]))
     why = Assumption(key="model.norm_eps", value="1e-05", origin="default", why="InternLM2's published value")
@@ -143,8 +147,8 @@ def make_plan() -> Plan:
             name="cpu", device="cpu", nodes=1, gpus_per_node=2, memory_bytes=None, peak_flops=None,
             price_per_gpu_hour=None,
         ),
-        stages=tuple(stages), estimates=tuple(_estimate(name) for name in ("short", "long")), assumptions=(why,),
-        notices=(),
+        stages=tuple(stages), estimates=(*(_estimate(name) for name in ("short", "long")), *estimates),
+        assumptions=(why,), notices=(),
     )  # fmt: skip
 
 
@@ -308,3 +312,18 @@ def _row(stage: str, step: int, start: float) -> dict[str, object]:
 def run(tmp_path: Path) -> MadeUpRun:
     """A run's folder with nothing but its plan."""
     return MadeUpRun(tmp_path / "runs" / "made-up")
+
+
+@pytest.fixture
+def run_to_align(tmp_path: Path) -> MadeUpRun:
+    """A run's folder with nothing but its plan, of pre-training and alignment."""
+    more, estimates = aligned.stages(MODEL, LAYOUT, "enhance"), aligned.estimates(MEMORY)
+    return MadeUpRun(tmp_path / "runs" / "aligned", make_plan(*more, estimates=estimates))
+
+
+@pytest.fixture
+def aligned_run(run_to_align: MadeUpRun) -> MadeUpRun:
+    """All of its stages are done."""
+    run_to_align.all_stages()
+    aligned.write_alignment(run_to_align)
+    return run_to_align
