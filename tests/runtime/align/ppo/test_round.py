@@ -115,42 +115,42 @@ def test_every_layout_gives_the_figures_and_the_answers_of_one_process(world: Wo
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_what_is_offloaded_comes_back_as_it_was(world: World, tmp_path: Path, precision: str) -> None:
+def test_what_is_offloaded_comes_back_as_it_was(world: World, tmp_path: Path) -> None:
     whole, moved = tmp_path / "whole", tmp_path / "moved"
-    world(1, layouts=[{}], out=[str(whole)], changes={"precision": precision})
-    world(1, layouts=[{}], out=[str(moved)], changes={"precision": precision}, apart=True)
+    changes = {"precision": "bf16", "steps": 2, "critic_warmup": 0}
+    world(1, layouts=[{}], out=[str(whole)], changes=changes)
+    world(1, layouts=[{}], out=[str(moved)], changes=changes, apart=True)
     assert kept(moved) == kept(whole)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("phase", PHASES)
-def test_killed_in_any_phase_what_follows_is_equal_bit_by_bit(world: World, tmp_path: Path, phase: str) -> None:
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
+def test_killed_in_any_phase_what_follows_is_equal_bit_by_bit(world: World, tmp_path: Path) -> None:
+    whole, *killed = (tmp_path / name for name in ("whole", *PHASES))
     world(1, layouts=[{}], out=[str(whole)])
-    assert world(1, layouts=[{}], out=[str(killed)], kill=[phase, 3]) is None
-    begun = rows(killed / "events.jsonl")[-1]
-    assert (begun["event"], begun["phase"], begun["iteration"]) == ("ppo_phase", phase, 3)
-    assert checkpoints(killed / "checkpoints")[-1] == "iter_0000002"
-    (summary,) = world(1, layouts=[{}], out=[str(killed)])
-    assert summary["continued_from"] == 2
-    assert kept(killed) == kept(whole)
-    assert checkpoints(killed / "critic" / "checkpoints") == checkpoints(killed / "checkpoints")
+    for phase, out in zip(PHASES, killed, strict=True):
+        assert world(1, layouts=[{}], out=[str(out)], kill=[phase, 3]) is None
+        begun = rows(out / "events.jsonl")[-1]
+        assert (begun["event"], begun["phase"], begun["iteration"]) == ("ppo_phase", phase, 3)
+        assert checkpoints(out / "checkpoints")[-1] == "iter_0000002"
+    summaries = world(1, layouts=[{}] * len(killed), out=list(map(str, killed)))
+    assert [summary["continued_from"] for summary in summaries] == [2] * len(killed)
+    for out in killed:
+        assert kept(out) == kept(whole), out.name
+        assert checkpoints(out / "critic" / "checkpoints") == checkpoints(out / "checkpoints")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("phase", PHASES)
-def test_asked_to_stop_in_any_phase_a_round_saves_and_goes_on_bit_by_bit(
-    world: World, tmp_path: Path, phase: str
-) -> None:
-    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
-    changes = {"every_steps": 100}
-    world(1, layouts=[{}], out=[str(whole)], changes=changes)
-    (summary,) = world(1, layouts=[{}], out=[str(stopped)], stop=[phase, 2], changes=changes)
+def test_asked_to_stop_in_any_phase_a_round_saves_and_goes_on_bit_by_bit(world: World, tmp_path: Path) -> None:
+    whole, *stopped = (tmp_path / name for name in ("whole", *PHASES[:-1]))
+    stops = [None, *([phase, 2] for phase in PHASES[:-1])]
+    job = {"layouts": [{}] * len(stops), "out": [str(out) for out in (whole, *stopped)], "changes": {"every_steps": 3}}
+    _, *summaries = world(1, **job, stop=stops)
+    assert all(summary["interrupted"] for summary in summaries)
     # What has begun to learn is finished, what has not is dropped.
-    assert summary["interrupted"]
-    assert summary["step"] == (1 if phase in ("generate", "score") else 2)
-    assert checkpoints(stopped / "checkpoints") == [f"iter_{summary['step']:07d}"]
-    (summary,) = world(1, layouts=[{}], out=[str(stopped)], changes=changes)
-    assert not summary["interrupted"]
-    assert kept(stopped) == kept(whole)
+    assert [summary["step"] for summary in summaries] == [1, 1, 2, 2]
+    for out, summary in zip(stopped, summaries, strict=True):
+        assert checkpoints(out / "checkpoints") == [f"iter_{summary['step']:07d}"]
+    summaries = world(1, **job)
+    assert not any(summary["interrupted"] for summary in summaries)
+    for out in stopped:
+        assert kept(out) == kept(whole), out.name

@@ -1,8 +1,8 @@
 """One process of a small world that does rounds of PPO: `python -m tests.runtime.align.ppo.world RANK WORLD JOB.json`.
 
 Run by the fixture `world` (conftest.py), not collected. A job is {"folder", "layouts": [...], "out": [...], "changes",
-"kill" or "stop": [phase, iteration], "apart": whether weights move, as where the host has memory of its own}; rank 0
-keeps each layout's summary beside the job.
+"kill": [phase, iteration], "stop": such a place or null for each layout, "apart": whether weights move, as where the
+host has memory of its own}; rank 0 keeps each layout's summary beside the job.
 """
 
 import json
@@ -29,11 +29,10 @@ DEADLY: list[tuple[Any, str]] = [
 ]  # fmt: skip
 
 
-def at(place: list[Any], events: Path) -> bool:
-    """Whether the newest phase that began is this one: [phase, iteration]."""
+def begun(events: Path) -> list[list[Any]]:
+    """The phases that have begun, [phase, iteration] each."""
     lines = events.read_text().splitlines() if events.exists() else []
-    begun = [[row["phase"], row["iteration"]] for row in map(json.loads, lines) if row["event"] == "ppo_phase"]
-    return bool(begun) and begun[-1] == place
+    return [[row["phase"], row["iteration"]] for row in map(json.loads, lines) if row["event"] == "ppo_phase"]
 
 
 def die_inside(place: list[Any], events: Path) -> None:
@@ -42,7 +41,7 @@ def die_inside(place: list[Any], events: Path) -> None:
     def dying(function: Any) -> Any:
         def called(*args: Any, **options: Any) -> Any:
             result = function(*args, **options)
-            if at(place, events):
+            if begun(events)[-1:] == [place]:
                 os.kill(os.getpid(), signal.SIGKILL)
             return result
 
@@ -57,7 +56,7 @@ def main() -> None:
     rank, world_size, path = int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3])
     job = json.loads(path.read_text())
     folder = Path(job["folder"])
-    results = []
+    results, stops = [], job.get("stop", [None] * len(job["out"]))
     for number, (layout, out) in enumerate(zip(job["layouts"], job["out"], strict=True)):
         stage = toy.stage(layout, **job.get("changes", {}))
         for meeting in ("start", "round"):
@@ -85,7 +84,7 @@ def main() -> None:
             root=folder,
             out=Path(out),
             run_folder=Path(out),
-            should_stop=lambda: "stop" in job and at(job["stop"], events),  # noqa: B023
+            should_stop=lambda: stops[number] in begun(events),  # noqa: B023
         )
         results.append(summary.to_dict())
     if rank == 0:
