@@ -134,7 +134,7 @@ def loss_of_equal(objective: DpoObjective, chunk: Any, batch: Any) -> float:
 
 @pytest.mark.slow
 def test_every_layout_gives_the_losses_of_one_process_and_goes_on_bit_by_bit(align_world: World, data: Path) -> None:
-    job = {"kind": "dpo", "every_steps": 1, "peak": 1e-2, "beta": 0.5}
+    job = {"kind": "dpo", "peak": 1e-2, "beta": 0.5}
     outs = [str(data / name) for name in ("one", "killed")]
     (one,) = align_world(1, **job, layouts=[{}], out=outs[:1])
     reference = metrics(data / "one")
@@ -144,7 +144,7 @@ def test_every_layout_gives_the_losses_of_one_process_and_goes_on_bit_by_bit(ali
     assert reference[-1]["dpo/loss"] < 0.5
     assert one["held_out_loss"] < 0.5
     assert one["accuracy"] > 0.9
-    assert align_world(1, **job, layouts=[{}], out=outs[1:], kill_after=3) is None
+    assert align_world(1, **job, layouts=[{}], out=outs[1:], every_steps=1, kill_after=3) is None
     (killed,) = align_world(1, **job, layouts=[{}], out=outs[1:])
     assert killed["continued_from"] == 2
     assert metrics(data / "killed") == reference

@@ -33,8 +33,8 @@ BF16: list[dict[str, Any]] = [{"data": 2, "precision": "bf16"}, {"data": 2, "zer
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
     for seed, source in enumerate(("talk", "code")):
-        write_conversations(tmp_path, source, "train", 70, seed=seed)
-        write_conversations(tmp_path, source, "held_out", 12, seed=10 + seed)
+        write_conversations(tmp_path, source, "train", 36, seed=seed)
+        write_conversations(tmp_path, source, "held_out", 6, seed=10 + seed)
     random = np.random.default_rng(3)
     documents = [np.cumsum(random.integers(1, 3, 90)) % 250 for _ in range(40)]
     write_documents(tokens_path(tmp_path, "books", "train"), documents, np.dtype(np.uint16))
@@ -159,12 +159,12 @@ def test_packed_equals_unpacked_and_other_labels_change_nothing(data: Path) -> N
 
 @pytest.mark.slow
 def test_every_layout_gives_the_losses_of_one_process_and_goes_on_bit_by_bit(align_world: World, data: Path) -> None:
-    job = {"kind": "sft", "long_mixture": {"books": 1.0}, "long_share": 0.2, "every_steps": 2}
+    job = {"kind": "sft", "long_mixture": {"books": 1.0}, "long_share": 0.2}
     outs = [str(data / name) for name in ("one", "killed")]
     (one,) = align_world(1, **job, layouts=[{}], out=outs[:1])
     stage = as_long_as(sft_stage(job), len(rows_of(data, **job)))
-    assert one["steps"] == one["step"] == stage.steps > 4
-    assert align_world(1, **job, layouts=[{}], out=outs[1:], kill_after=4) is None
+    assert one["steps"] == one["step"] == stage.steps > 3
+    assert align_world(1, **job, layouts=[{}], out=outs[1:], every_steps=2, kill_after=4) is None
     (killed,) = align_world(1, **job, layouts=[{}], out=outs[1:])
     assert killed["continued_from"] == 2
     reference = losses(data / "one")
@@ -184,5 +184,5 @@ def test_every_layout_gives_the_losses_of_one_process_and_goes_on_bit_by_bit(ali
     assert 0 < last["train/trained_tokens_pct"] < 100
     assert last["train/padding_pct"] > 0
     ledger = json.loads((data / "one" / "ledger.json").read_text())
-    assert ledger["train"]["sources"]["talk"]["used"] == 70
-    assert ledger["held_out"]["sources"]["code"]["used"] == 12
+    assert ledger["train"]["sources"]["talk"]["used"] == 36
+    assert ledger["held_out"]["sources"]["code"]["used"] == 6
