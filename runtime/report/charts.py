@@ -127,13 +127,17 @@ def line_class(index: int) -> str:
     return f"s{(index - 1) % 8 + 1}" + (" dashed" if index > 8 else "")
 
 
-def thin(piece: Sequence[Point]) -> tuple[Point, ...]:
-    """Some 1,200 points at most: of each of 600 equal buckets the lowest and the highest, so that no spike is lost."""
-    if len(piece) <= 2 * _BUCKETS:
+def thin(piece: Sequence[Point], share: float = 1.0) -> tuple[Point, ...]:
+    """Of each of 600 equal buckets the lowest and the highest point, so that no spike is lost: some 1,200 at most.
+
+    `share`: of the axis that the piece takes, and so of the buckets.
+    """
+    buckets = max(1, round(_BUCKETS * share))
+    if len(piece) <= 2 * buckets:
         return tuple(piece)
     kept: list[Point] = [piece[0]]
-    for index in range(_BUCKETS):
-        bucket = piece[index * len(piece) // _BUCKETS : (index + 1) * len(piece) // _BUCKETS]
+    for index in range(buckets):
+        bucket = piece[index * len(piece) // buckets : (index + 1) * len(piece) // buckets]
         extremes = {min(bucket, key=lambda point: point[1]), max(bucket, key=lambda point: point[1])}
         kept += sorted(extremes - {kept[-1]})
     return tuple(kept if kept[-1] == piece[-1] else [*kept, piece[-1]])

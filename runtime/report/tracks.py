@@ -22,9 +22,11 @@ class Track:
     def end(self) -> int:
         return self.start + self.steps * self.per_step
 
-    def points(self, key: str, factor: float = 1.0) -> tuple[Point, ...]:
+    def points(self, key: str, factor: float, axis: int) -> tuple[Point, ...]:
+        """The values times the factor, as many as can be told apart on an axis of that length."""
         values = self.curve.values(key)
-        return thin([(self.start + step * self.per_step, value * factor) for step, value in values])
+        share = (self.end - self.start) / axis if axis else 1.0
+        return thin([(self.start + step * self.per_step, value * factor) for step, value in values], share)
 
 
 def in_a_row(stages: Sequence[tuple[Curve, int, int]]) -> list[Track]:
@@ -43,7 +45,7 @@ def keys(tracks: Sequence[Track], prefix: str) -> list[str]:
 def series(name: str, tracks: Sequence[Track], key: str, factors: Sequence[float] | None = None) -> Series:
     """One line through all tracks; `factors` scale each one's values."""
     scale = factors or [1.0] * len(tracks)
-    pieces = tuple(track.points(key, factor) for track, factor in zip(tracks, scale, strict=True))
+    pieces = tuple(track.points(key, factor, tracks[-1].end) for track, factor in zip(tracks, scale, strict=True))
     return Series(name, tuple(piece for piece in pieces if piece))
 
 

@@ -2,14 +2,21 @@
 
 import json
 import re
+from collections import Counter
 from typing import Any
 
+import msgspec
+import numpy as np
 import pytest
 from tests.page import Page
 from tests.runtime.report import aligned
 from tests.runtime.report.aligned import ITERATIONS, STEPS, lines
 
+from trainwright.runtime.align.data.fit import FitLedger
+from trainwright.runtime.align.online.exploits import Exploit as WrittenExploit
+from trainwright.runtime.align.reward.quality import quality
 from trainwright.runtime.report.alignment_charts import reward_over_kl
+from trainwright.runtime.report.alignment_facts import Exploit, Statistics, TalkRows
 from trainwright.runtime.report.facts import Curve
 from trainwright.runtime.report.gather import gather
 from trainwright.runtime.report.plain import plain
@@ -41,7 +48,27 @@ def test_every_stage_of_alignment_is_read(aligned_run) -> None:
     assert [reward.passed for reward in found.reward] == [True, True]
     assert [online.found.agreement for online in found.online] == [0.75, None]
     assert found.dpo[0].accuracy == 0.8125
-    json.dumps(plain(facts))
+
+
+def test_plain_data_has_the_figures_of_alignment_and_not_the_answers(aligned_run) -> None:
+    data = json.loads(json.dumps(plain(gather(aligned_run.folder))))
+    assert data["alignment"]["online"][0]["found"]["agreement"] == 0.75
+    assert data["alignment"]["reward"][1]["statistics"]["by_domain"]["long"]["accuracy"] == 1.0
+    assert next(curve["last"] for curve in data["curves"] if curve["stage"] == "ppo@1")["ppo/response_len_mean"] == 40.0
+    assert "says" not in json.dumps(data["alignment"]["ppo"])
+    assert "side_by_side" not in data["alignment"]
+
+
+def test_what_stages_write_is_what_is_read() -> None:
+    fits = FitLedger(used=3, split=1, pieces=2, reasons=Counter({"an exchange is longer than a row": 1}))
+    assert msgspec.convert(fits.plain(), TalkRows).pieces == 2
+    found = quality([np.array([1.0, 0.5], dtype=np.float32), np.array([0.0, 2.0], dtype=np.float32)])
+    read = msgspec.convert(
+        {"measured_on": "held_out", **found.plain(), "by_domain": {"brief": found.plain()}}, Statistics
+    )
+    assert (read.accuracy, read.by_domain["brief"].calibration.bins[0].pairs) == (0.5, 1)
+    exploit = WrittenExploit("word", "`sure` spread", 0.0, 1.0, "sure")
+    assert msgspec.convert(exploit.plain(), Exploit).says == "`sure` spread"
 
 
 def test_a_stage_without_a_training_loss_has_a_curve(aligned_run) -> None:

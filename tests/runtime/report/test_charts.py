@@ -81,6 +81,7 @@ def test_thinning_keeps_the_ends_and_every_spike() -> None:
     assert (thinned[0], thinned[-1]) == (line[0], line[-1])
     assert list(thinned) == sorted(thinned)
     assert thin(line[:1000]) == tuple(line[:1000])
+    assert len(thin(line, 0.1)) <= 122  # a tenth of the axis has a tenth of the points
 
 
 @pytest.mark.parametrize(
