@@ -54,7 +54,8 @@ def asked() -> Iterator[dict[str, Any]]:
 
 def write(folder: Path) -> None:
     """The three files, in an order of their own."""
-    for name, rows in (("dialogues", dialogues()), ("preferences", preferences(random.Random(1))), ("questions", asked())):
+    files = {"dialogues": dialogues(), "preferences": preferences(random.Random(1)), "questions": asked()}
+    for name, rows in files.items():
         shuffled = list(rows)
         random.Random(2).shuffle(shuffled)
         lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in shuffled]
