@@ -19,7 +19,7 @@ from trainwright.runtime.align.ppo.models import Frozen, Models
 from trainwright.runtime.align.ppo.phases import Phases
 from trainwright.runtime.align.ppo.queries import mini_batch_of
 from trainwright.runtime.align.ppo.rollouts import Floats, Judged, Rollouts
-from trainwright.runtime.align.ppo.rows import Packer, answered, read_all, read_log_probs, read_scores
+from trainwright.runtime.align.ppo.rows import Packer, Rows, answered, read_all, read_log_probs, read_scores
 from trainwright.runtime.align.reward.framing import Framing
 from trainwright.runtime.align.reward.scores import score
 from trainwright.runtime.data.vocabulary import Vocabulary
@@ -98,11 +98,14 @@ class Judging:
         self._phases.leave_if_asked()
         return np.array(scores, dtype=np.float64)
 
-    def judged(self, models: Models, rollouts: Rollouts, log_probs_N: Floats) -> Judged:
-        """With scores, and the reference's log-probabilities beside the actor's. A collective. Raises Stopped."""
+    def judged(
+        self, models: Models, rollouts: Rollouts, log_probs_N: Floats, packer: Packer, rows: Sequence[Rows]
+    ) -> Judged:
+        """With scores, and the reference's log-probabilities beside those that the same rows gave of the actor.
+
+        A collective. Raises Stopped.
+        """
         scores_R = self.scores(models.reward, rollouts)
-        packer = self.packer(rollouts)
-        rows = packer.micro_batches(range(len(rollouts.answers)))
         reference_N = read_all(models.reference.here(), read_log_probs, packer, rows)[0]
         self._phases.leave_if_asked()
         return Judged(rollouts, scores_R, log_probs_N, reference_N)
@@ -157,7 +160,7 @@ def gather_experience(
     rows = [row for answers in mini_batches for row in packer.micro_batches(answers)]
     log_probs_N, entropy_N = read_all(models.actor.here(), read_log_probs_and_entropy, packer, rows, kinds=2)
     phases.leave_if_asked()
-    judged = judging.judged(models, rollouts, log_probs_N)
+    judged = judging.judged(models, rollouts, log_probs_N, packer, rows)
     values_N = read_all(models.critic.here(), read_scores, packer, rows)[0]
     lengths_R = rollouts.lengths_R
     rewards_N = maths.token_rewards(log_probs_N, judged.reference_N, judged.scores_R, lengths_R, stage.kl)

@@ -90,7 +90,9 @@ def run(
             if not saver.is_saved(actor.step):
                 with phases.phase("save", actor.step):
                     saver.save(actor, critic)
-            report.say(f"asked to stop after iteration {actor.step}, which is saved")
+            report.say(
+                f"asked to stop: saved iteration {actor.step}" if actor.step else "asked to stop: nothing is lost"
+            )
     consumed = actor.consumed_tokens - consumed_before
     return PhaseSummary(
         step=actor.step,

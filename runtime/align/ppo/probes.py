@@ -107,8 +107,9 @@ class Probes:
         seeds = answer_seeds(PROBES, len(self.rows), seed=self.stage.seed, round_=self.stage.round, iteration=0)
         rollouts = answering.answer(asked.here(), self.source, self.rows, seeds)
         packer = judging.packer(rollouts)
-        log_probs_N = read_all(asked.here(), read_log_probs, packer, packer.micro_batches(range(len(self.rows))))[0]
-        judged = judging.judged(models, rollouts, log_probs_N)
+        rows = packer.micro_batches(range(len(self.rows)))
+        log_probs_N = read_all(asked.here(), read_log_probs, packer, rows)[0]
+        judged = judging.judged(models, rollouts, log_probs_N, packer, rows)
         prompts = [query.prompt.tolist() for query in rollouts.queries]
         return [
             {**row, "prompt_tokens": prompt}

@@ -16,6 +16,7 @@ from trainwright.runtime.events import EventLog
 from trainwright.runtime.train import checkpoint, parallel
 from trainwright.runtime.train.checkpoint import TrainState
 from trainwright.runtime.train.loop import companions
+from trainwright.runtime.train.summary import PhaseError
 from trainwright.spec.artefact import CHECKPOINTS
 from trainwright.spec.plan import PpoStage
 
@@ -31,10 +32,15 @@ class Saver:
         self.newest: Path | None = checkpoint.latest(self._actors)
 
     def load(self) -> tuple[TrainState, TrainState] | None:
-        """The states of actor and critic that the models now stand at; None if nothing was saved. A collective."""
+        """The states of actor and critic that the models now stand at; None if nothing was saved. A collective.
+
+        Raises PhaseError.
+        """
         if self.newest is None:
             return None
         critic = self._critics / self.newest.name
+        if not (critic / checkpoint.COMPLETE_FILE).is_file():
+            raise PhaseError(f"the actor's checkpoint {self.newest.name} has none of the critic beside it in {critic}")
         if distributed.get_rank() == 0:
             for other in self._critics.glob("iter_*"):  # of a save that was cut short, perhaps
                 if other.name > critic.name:

@@ -115,6 +115,23 @@ def test_every_layout_gives_the_figures_and_the_answers_of_one_process(world: Wo
 
 
 @pytest.mark.slow
+def test_the_actor_learns_what_the_reward_model_likes_and_the_critic_what_to_expect(
+    world: World, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    changes = {"steps": 30, "critic_warmup": 4, "every_steps": 30, "rate": 1e-3, "pretrain": None}
+    world(1, layouts=[{}], out=[str(out)], changes={**changes, "sequences_per_step": 32})
+    found = metrics(out)
+    assert [row["ppo/kl_ref"] for row in found[:5]] == [0.0] * 5
+    first, last = found[:5], found[-5:]
+    reward, explained = (
+        [[row[f"ppo/{name}"] for row in part] for part in (first, last)] for name in ("reward_mean", "explained_var")
+    )
+    assert min(reward[1]) > max(reward[0]) + 0.2
+    assert sum(explained[1]) / 5 > 0.2 > sum(explained[0]) / 5
+
+
+@pytest.mark.slow
 def test_what_is_offloaded_comes_back_as_it_was(world: World, tmp_path: Path) -> None:
     whole, moved = tmp_path / "whole", tmp_path / "moved"
     changes = {"precision": "bf16", "steps": 2, "critic_warmup": 0}
