@@ -6,7 +6,7 @@ from trainwright.spec.topology import Topology
 
 
 def context_exchange(topology: Topology) -> Literal["gather", "ring", "all_to_all"]:
-    """As written, unless all of them exchange heads; if open, heads for tokens in InternEvo's `isp`, else gathered keys.
+    """As written, unless all of them exchange heads; if open, heads for tokens in `isp`, else gathered keys.
 
     To gather takes one call of attention where a ring takes one for each rank, at the price of a layer's keys and
     values whole for a moment: 4 KB a token with 8 heads of 128.

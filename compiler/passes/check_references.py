@@ -14,12 +14,7 @@ def check_references(draft: Draft) -> Iterator[Diagnostic]:
     stages = phases + alignment
     for index, evaluation in enumerate(spec.evaluation):
         for place, name in enumerate(evaluation.of):
-            path: KeyPath = ("evaluation", index, "of", place)
-            if name == "reward" and name in alignment:
-                message = "`reward` gives scores and no text; its accuracy is measured where it is trained"
-                yield Diagnostic("TW233", message, draft.value_at(*path))
-                continue
-            yield from _stage(draft, path, name, stages)
+            yield from _stage(draft, ("evaluation", index, "of", place), name, stages)
         for place, name in enumerate(evaluation.sources):
             if name not in spec.data.sources:
                 yield _unknown_source(draft, ("evaluation", index, "sources", place), name)

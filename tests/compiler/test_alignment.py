@@ -137,7 +137,7 @@ def test_new_labels_make_the_rounds_behind_them_stale(tmp_path: Path) -> None:
     [
         (("alignment.ppo.from='reward'",), "TW233"),
         (("alignment.sft.from='ppo'",), "TW233"),
-        (("evaluation=[{kind='samples', of=['reward'], prompts=['?']}]",), "TW233"),
+        (("evaluation=[{kind='samples', of=['reward'], prompts=['?']}]",), "TW254"),
         (("alignment.reward.gate={min_accuracy=0.7}", "data.held_out=0"), "TW253"),
         (("alignment.sft.tokens_per_step=1000", "alignment.sft.sequence_length=300"), "TW241"),
         (("alignment.sft.topology={tensor=3}", "cluster.gpus_per_node=3"), "TW302"),
