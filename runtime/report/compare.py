@@ -175,15 +175,16 @@ def _step(name: str, step: StepTime | None, measured_ms: float | None) -> Figure
 
 def _all_steps(name: str, steps: int | None, estimate: Estimate | None, curve: Curve, done: bool) -> Figure:
     """Not the stage's own time: after a restart that is the last attempt's alone."""
-    step = estimate.step if estimate and steps else None
+    step = estimate.step if estimate else None
+    planned = [each_s * steps for each_s in (step.time_s, step.low_s, step.high_s)] if step and steps else None
     took_ms = [value for _, value in curve.values("perf/step_time_ms")]
     return Figure(
         name,
-        step.time_s * steps if step and steps else None,
+        planned[0] if planned else None,
         sum(took_ms) / 1000 if took_ms else None,
         quantity.duration,
         done,
-        (step.low_s * steps, step.high_s * steps) if step and steps else None,
+        (planned[1], planned[2]) if planned else None,
     )
 
 
