@@ -29,17 +29,6 @@ def run_workers(plan: Plan, plan_file: Path, stage: str, run_folder: Path, proce
 
     # A failed worker has said why in the run's event file; the launcher's own account adds noise, not facts.
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
-    # Workers import nothing from the folder the user happens to stand in.
-    os.environ["PYTHONSAFEPATH"] = "1"
-    if plan.hardware.device == "cpu":
-        interpreted = _is_interpreted(plan, stage)
-        # Triton reads it once, while it is imported.
-        os.environ["TRITON_INTERPRET"] = "1" if interpreted else "0"
-        # The interpreter's many small products on a team of threads would wait for each other.
-        threads = 1 if interpreted else max(1, len(os.sched_getaffinity(0)) // processes)
-        os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = str(threads)
-        # The profiler of a step's memory warns of blocks that are older than itself: it counts what is new.
-        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     config = LaunchConfig(
         min_nodes=1,
         max_nodes=1,
@@ -51,6 +40,8 @@ def run_workers(plan: Plan, plan_file: Path, stage: str, run_folder: Path, proce
         signals_to_handle="SIGQUIT",
     )
     command = ["-m", "trainwright.runtime.worker", str(plan_file), stage, str(run_folder)]
+    own = dict(os.environ)  # other programs that this process starts are not workers
+    os.environ.update(_environment(plan, stage, processes))
     try:
         elastic_launch(config, sys.executable)(*command)
     except ChildFailedError as error:
@@ -58,6 +49,25 @@ def run_workers(plan: Plan, plan_file: Path, stage: str, run_folder: Path, proce
         raise WorkersFailed(rank, failure.exitcode) from None
     except SignalException as error:
         raise KeyboardInterrupt from error
+    finally:
+        os.environ.clear()
+        os.environ.update(own)
+
+
+def _environment(plan: Plan, stage: str, processes: int) -> dict[str, str]:
+    """What workers find in theirs."""
+    # Workers import nothing from the folder the user happens to stand in.
+    environment = {"PYTHONSAFEPATH": "1"}
+    if plan.hardware.device == "cpu":
+        interpreted = _is_interpreted(plan, stage)
+        # Triton reads it once, while it is imported.
+        environment["TRITON_INTERPRET"] = "1" if interpreted else "0"
+        # The interpreter's many small products on a team of threads would wait for each other.
+        threads = 1 if interpreted else max(1, len(os.sched_getaffinity(0)) // processes)
+        environment["OMP_NUM_THREADS"] = environment["OPENBLAS_NUM_THREADS"] = str(threads)
+        # The profiler of a step's memory warns of blocks that are older than itself: it counts what is new.
+        environment["TORCH_CPP_LOG_LEVEL"] = os.environ.get("TORCH_CPP_LOG_LEVEL", "ERROR")
+    return environment
 
 
 def _is_interpreted(plan: Plan, stage: str) -> bool:
