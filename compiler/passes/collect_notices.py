@@ -21,10 +21,6 @@ def _stages(draft: Draft) -> Iterator[Notice]:
         if evaluation.every is not None:
             message = "evaluation during training is not built yet: it runs at the end of the phase"
             yield Notice(key=f"{key}.every", message=message, blocks=False)
-    ppo = spec.alignment.ppo
-    if ppo is not None and ppo.placement == "split":
-        message = "models on ranks of their own are planned and priced, but not run yet: take `colocated`"
-        yield Notice(key="alignment.ppo.placement", message=message, blocks=True)
 
 
 def _data(draft: Draft) -> Iterator[Notice]:
@@ -75,7 +71,6 @@ def _key(index: int, own: TopologyOverride, key: str) -> str:
 COLLECT_NOTICES = Pass(
     collect_notices,
     needs=(
-        "spec.alignment",
         "spec.data",
         "spec.evaluation",
         "spec.export",

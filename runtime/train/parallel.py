@@ -47,10 +47,12 @@ def initialize(
     world_size: int = -1,
     init_method: str = "env://",
     timeout_s: float = 1800.0,
+    first_device: int = 0,
 ) -> None:
     """This process is one of the layout's, in torch.distributed and in Megatron-core's groups.
 
     `init_method` is where the processes meet; with `env://` torch takes rank and size from torchrun's environment.
+    Ranks have devices from `first_device` on.
     Raises UnsupportedLayoutError, ValueError if the number of processes is not the layout's.
     """
     refuse_unsupported(layout)
@@ -67,7 +69,8 @@ def initialize(
         distributed.destroy_process_group()
         raise ValueError(f"the layout needs {layout.world_size} processes, but {started} were started")
     if torch.cuda.is_available():
-        torch.cuda.set_device(distributed.get_rank() % torch.cuda.device_count())  # as in plan.Placement
+        device = first_device + distributed.get_rank()  # as in plan.Placement
+        torch.cuda.set_device(device % torch.cuda.device_count())
     parallel_state.initialize_model_parallel(
         tensor_model_parallel_size=layout.tensor,
         pipeline_model_parallel_size=layout.pipeline,

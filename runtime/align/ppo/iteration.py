@@ -13,15 +13,13 @@ from megatron.core.models.gpt import GPTModel
 from trainwright.runtime.align.data.chat import TURN_END
 from trainwright.runtime.align.data.rows import Query
 from trainwright.runtime.align.ppo import maths
+from trainwright.runtime.align.ppo.appraisal import Appraisers
 from trainwright.runtime.align.ppo.entropy import read_log_probs_and_entropy
-from trainwright.runtime.align.ppo.losses import Targets
-from trainwright.runtime.align.ppo.models import Frozen, Models
+from trainwright.runtime.align.ppo.models import Frozen, Learner
 from trainwright.runtime.align.ppo.phases import Phases
-from trainwright.runtime.align.ppo.queries import mini_batch_of
+from trainwright.runtime.align.ppo.queries import mini_batches_of
 from trainwright.runtime.align.ppo.rollouts import Floats, Judged, Rollouts
-from trainwright.runtime.align.ppo.rows import Packer, Rows, answered, read_all, read_log_probs, read_scores
-from trainwright.runtime.align.reward.framing import Framing
-from trainwright.runtime.align.reward.scores import score
+from trainwright.runtime.align.ppo.rows import Packer, Reader, Rows, answered, read_all, read_log_probs
 from trainwright.runtime.data.vocabulary import Vocabulary
 from trainwright.runtime.generate.generate import Generated, generate
 from trainwright.runtime.generate.sampling import Sampling
@@ -68,47 +66,27 @@ class Answering:
         return Rollouts(rows, queries, answers)
 
 
+@dataclass(frozen=True)
 class Judging:
-    """Scores answers, and reads what the models make of their tokens."""
+    """What is said of answers: by the reward model, and by the reference beside the actor."""
 
-    def __init__(self, stage: PpoStage, framing: Framing, phases: Phases) -> None:
-        self._stage, self._framing, self._phases = stage, framing, phases
-        # A condition and the reward token come on top of the longest row of the other models.
-        condition = max((len(turn) for turn in framing.conditions.values()), default=0)
-        self._scored_length = stage.sequence_length + condition + 1
+    stage: PpoStage
+    begin: int  # the id of `<s>`
+    reference: Frozen
+    appraisers: Appraisers
+    phases: Phases
 
     def packer(self, rollouts: Rollouts) -> Packer:
-        items = answered(rollouts, self._framing.begin)
-        return Packer(items, self._stage.sequence_length, self._stage.layout, self._stage.seed)
+        items = answered(rollouts, self.begin)
+        return Packer(items, self.stage.sequence_length, self.stage.layout, self.stage.seed)
 
-    def scores(self, reward: Frozen, rollouts: Rollouts) -> Floats:
-        """scores_R on every rank, each answer under the condition of its query's domain. A collective."""
-        whole = [
-            self._framing.whole(query.domain, query.prompt, np.array(answer.tokens, dtype=np.int32))
-            for query, answer in zip(rollouts.queries, rollouts.answers, strict=True)
-        ]
-
-        def some(numbers: Sequence[int]) -> list[float]:
-            asked = [whole[number] for number in numbers]
-            found: list[float] = score(chunks, asked, row_length=self._scored_length).tolist()
-            return found
-
-        chunks = reward.here()
-        scores = shared_out(len(whole), some, parallel_state.get_data_parallel_group())
-        self._phases.leave_if_asked()
-        return np.array(scores, dtype=np.float64)
-
-    def judged(
-        self, models: Models, rollouts: Rollouts, log_probs_N: Floats, packer: Packer, rows: Sequence[Rows]
-    ) -> Judged:
-        """With scores, and the reference's log-probabilities beside those that the same rows gave of the actor.
-
-        A collective. Raises Stopped.
-        """
-        scores_R = self.scores(models.reward, rollouts)
-        reference_N = read_all(models.reference.here(), read_log_probs, packer, rows)[0]
-        self._phases.leave_if_asked()
-        return Judged(rollouts, scores_R, log_probs_N, reference_N)
+    def read(
+        self, read: Reader, asked: Frozen | Learner, packer: Packer, rows: Sequence[Rows], kinds: int = 1
+    ) -> Floats:
+        """figures_KN of a model's. A collective. Raises Stopped."""
+        found = read_all(asked.here(), read, packer, rows, kinds)
+        self.phases.leave_if_asked()
+        return found
 
 
 @dataclass(frozen=True)
@@ -117,7 +95,6 @@ class Experience:
 
     judged: Judged
     packer: Packer
-    mini_batches: list[list[int]]  # of the first pass: the old log-probabilities come from the same rows
     values_N: Floats
     advantages_N: Floats
     returns_N: Floats
@@ -127,10 +104,6 @@ class Experience:
     def tokens(self) -> int:
         """Of all answers with their queries."""
         return self.packer.tokens(range(len(self.judged.rollouts.answers)))
-
-    @property
-    def targets(self) -> Targets:
-        return Targets.of(self.judged.log_probs_N, self.advantages_N, self.values_N, self.returns_N)
 
     def metrics(self) -> dict[str, float]:
         """Means over answers are of scores, lengths and divergences; over all tokens of the rest."""
@@ -151,28 +124,23 @@ class Experience:
         }
 
 
-def gather_experience(
-    stage: PpoStage, models: Models, rollouts: Rollouts, judging: Judging, phases: Phases, iteration: int
-) -> Experience:
+def gather_experience(actor: Learner, rollouts: Rollouts, judging: Judging, iteration: int) -> Experience:
     """The score phase of an iteration, counted from 0. A collective. Raises Stopped."""
+    stage, ask = judging.stage, judging.appraisers.ask
+    scores, values = ask("scores", rollouts), ask("values", rollouts, iteration)
     mini_batches = mini_batches_of(stage, len(rollouts.answers), iteration, epoch=0)
     packer = judging.packer(rollouts)
     rows = [row for answers in mini_batches for row in packer.micro_batches(answers)]
-    log_probs_N, entropy_N = read_all(models.actor.here(), read_log_probs_and_entropy, packer, rows, kinds=2)
-    phases.leave_if_asked()
-    judged = judging.judged(models, rollouts, log_probs_N, packer, rows)
-    values_N = read_all(models.critic.here(), read_scores, packer, rows)[0]
+    log_probs_N, entropy_N = judging.read(read_log_probs_and_entropy, actor, packer, rows, kinds=2)
+    (reference_N,) = judging.read(read_log_probs, judging.reference, packer, rows)
+    judged = Judged(rollouts, scores(), log_probs_N, reference_N)
+    judging.phases.leave_if_asked()
+    values_N: Floats = values()
     lengths_R = rollouts.lengths_R
-    rewards_N = maths.token_rewards(log_probs_N, judged.reference_N, judged.scores_R, lengths_R, stage.kl)
+    rewards_N = maths.token_rewards(log_probs_N, reference_N, judged.scores_R, lengths_R, stage.kl)
     advantages_N, returns_N = maths.advantages(
         rewards_N, values_N, lengths_R, discount=stage.discount, gae_lambda=stage.gae_lambda
     )
     if stage.normalise_advantages:
         advantages_N = maths.normalised(advantages_N)
-    return Experience(judged, packer, mini_batches, values_N, advantages_N, returns_N, entropy_N)
-
-
-def mini_batches_of(stage: PpoStage, answers: int, iteration: int, epoch: int) -> list[list[int]]:
-    return mini_batch_of(
-        answers, stage.mini_batches, seed=stage.seed, round_=stage.round, iteration=iteration, epoch=epoch
-    )
+    return Experience(judged, packer, values_N, advantages_N, returns_N, entropy_N)

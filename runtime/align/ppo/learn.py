@@ -1,42 +1,27 @@
-"""The optimizer steps of an iteration: the critic's, then the actor's."""
+"""The actor's optimizer steps of an iteration."""
 
-from collections.abc import Iterator
-
-from trainwright.runtime.align.ppo.iteration import Experience, mini_batches_of
-from trainwright.runtime.align.ppo.losses import PolicyLoss, ValueLoss
+from trainwright.runtime.align.ppo.iteration import Experience
+from trainwright.runtime.align.ppo.losses import PolicyLoss, PolicyTargets
 from trainwright.runtime.align.ppo.models import Learner
+from trainwright.runtime.align.ppo.queries import passes
 from trainwright.runtime.align.ppo.rows import Rows
 from trainwright.runtime.align.ppo.text import Text
 from trainwright.runtime.train.language import MicroBatch
 from trainwright.spec.plan import PpoStage
 
 
-def learn_values(stage: PpoStage, critic: Learner, experience: Experience, iteration: int) -> dict[str, float]:
-    """The critic has made its steps of the iteration, counted from 0. A collective."""
-    loss = ValueLoss(experience.targets, stage.value_clip)
-    total, norms = 0.0, []
-    with critic.learning():
-        for answers in _passes(stage, experience, iteration):
-            (summed,), norm = critic.step(loss, experience.packer.micro_batches(answers), stage.critic_learning_rate)
-            total += summed
-            norms.append(norm)
-    return {
-        "ppo/value_loss": total / (experience.packer.count * stage.epochs),
-        "ppo/critic_grad_norm": sum(norms) / len(norms),
-    }
-
-
 def learn_policy(
     stage: PpoStage, actor: Learner, experience: Experience, text: Text | None, iteration: int, rate: float
 ) -> tuple[dict[str, float], dict[str, int]]:
     """The actor has made its steps; the metrics, and the tokens of text by source. A collective."""
-    targets, lengths_R = experience.targets, experience.judged.rollouts.lengths_R
+    lengths_R = experience.judged.rollouts.lengths_R
+    targets = PolicyTargets.of(experience.judged.log_probs_N, experience.advantages_N)
     steps = stage.epochs * stage.mini_batches
     names = text.names if text is not None else ()
     own, of_text = [0.0] * PolicyLoss.OWN, [0.0] * (3 * len(names))
     norms, consumed = [], dict.fromkeys(names, 0)
     with actor.learning():
-        for number, answers in enumerate(_passes(stage, experience, iteration)):
+        for number, answers in enumerate(passes(stage, len(lengths_R), iteration)):
             batches: list[Rows | MicroBatch] = [*experience.packer.micro_batches(answers)]
             loss = PolicyLoss(targets, stage.clip)
             if text is not None and stage.pretrain is not None:
@@ -60,10 +45,3 @@ def learn_policy(
         losses, labels = of_text[: len(names)], of_text[len(names) : 2 * len(names)]
         metrics["ppo/ptx_loss"] = sum(losses) / sum(labels)
     return metrics, consumed
-
-
-def _passes(stage: PpoStage, experience: Experience, iteration: int) -> Iterator[list[int]]:
-    """The answers of every optimizer step."""
-    yield from experience.mini_batches
-    for epoch in range(1, stage.epochs):
-        yield from mini_batches_of(stage, len(experience.judged.rollouts.answers), iteration, epoch)

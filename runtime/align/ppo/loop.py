@@ -13,16 +13,17 @@ from msgspec import structs
 from torch import distributed
 
 from trainwright.runtime.align.data.rows import Queries
-from trainwright.runtime.align.ppo import models as four
+from trainwright.runtime.align.ppo.appraisal import Appraisers
 from trainwright.runtime.align.ppo.iteration import Answering, Experience, Judging, gather_experience
-from trainwright.runtime.align.ppo.learn import learn_policy, learn_values
+from trainwright.runtime.align.ppo.learn import learn_policy
+from trainwright.runtime.align.ppo.models import build_actor
 from trainwright.runtime.align.ppo.phases import Phases, Stopped, any_rank
 from trainwright.runtime.align.ppo.probes import Probes
 from trainwright.runtime.align.ppo.queries import ANSWERS, answer_seeds, draw, short_enough
+from trainwright.runtime.align.ppo.resident import Room
 from trainwright.runtime.align.ppo.rollouts import append, cut_back
 from trainwright.runtime.align.ppo.saver import Saver
 from trainwright.runtime.align.ppo.text import Text
-from trainwright.runtime.align.reward.framing import Framing
 from trainwright.runtime.data.vocabulary import Vocabulary
 from trainwright.runtime.events import EVENTS_FILE, EventLog
 from trainwright.runtime.train.checkpoint import TrainState
@@ -41,16 +42,17 @@ def run(
     waves: int,
     inputs: dict[str, Path],
     vocabulary: Vocabulary,
-    root: Path,
     out: Path,
     run_folder: Path,
     should_stop: Callable[[], bool],
+    room: Room,
+    appraisers: Appraisers,
 ) -> PhaseSummary:
     """See `trainwright.runtime.align.ppo.stage.train`; Megatron-core's parallel state is initialised."""
     events = EventLog(run_folder / EVENTS_FILE, distributed.get_rank())
     phases = Phases(stage.name, events, should_stop)
-    this = _Round(stage, waves, inputs, vocabulary, Framing.of(stage.conditions, root, vocabulary), out, phases)
-    saver = Saver(stage, this.models, out, run_folder, events)
+    this = _Round(stage, waves, inputs, vocabulary, out, phases, room, appraisers)
+    saver = Saver(stage, this.actor, appraisers, out, run_folder, events)
     actor, critic = saver.load() or (this.fresh, this.fresh)
     this.cut_back(actor.step)
     begun, consumed_before, seconds, reward = actor.step, actor.consumed_tokens, 0.0, None
@@ -101,7 +103,7 @@ def run(
         continued_from=begun or None,
         loss=None,
         consumed_tokens=actor.consumed_tokens,
-        parameters=count_parameters(this.models.actor.chunks),
+        parameters=count_parameters(this.actor.chunks),
         tokens_per_s=consumed / seconds if consumed else None,
         checkpoint=f"{CHECKPOINTS}/{saver.newest.name}" if saver.newest else None,
         results={"reward_mean": reward, "queries_left_out": this.left_out},
@@ -117,9 +119,10 @@ class _Round:
         waves: int,
         inputs: dict[str, Path],
         vocabulary: Vocabulary,
-        framing: Framing,
         out: Path,
         phases: Phases,
+        room: Room,
+        appraisers: Appraisers,
     ) -> None:
         self.stage, self._vocabulary, self._phases = stage, vocabulary, phases
         self._rollouts = out / ROLLOUTS_FILE
@@ -135,8 +138,9 @@ class _Round:
         mixes = stage.pretrain is not None and stage.pretrain.weight > 0 and stage.pretrain.share > 0
         self._text = Text(stage, stage.pretrain, inputs["tokenize"]) if stage.pretrain and mixes else None
         self._answering = Answering(stage, waves, vocabulary, phases)
-        self._judging = Judging(stage, framing, phases)
-        self.models = four.build(stage, inputs)
+        self.actor, reference = build_actor(stage, inputs, room)
+        self._judging = Judging(stage, vocabulary.begin, reference, appraisers, phases)
+        self._moves, self._apart = room.moves, stage.placement_kind == "split"
 
     @property
     def fresh(self) -> TrainState:
@@ -152,13 +156,13 @@ class _Round:
 
     def opening(self, begun: int) -> list[str]:
         stage = self.stage
-        kernel = self.models.actor.chunks[0].decoder.layers[0].self_attention.core_attention.choice
+        kernel = self.actor.chunks[0].decoder.layers[0].self_attention.core_attention.choice
         lines = [
             f"queries={len(self._fitting)} actor={stage.start_from} reference={stage.reference_from} "
             f"reward={stage.reward_from} critic={stage.critic_from or stage.reward_from} attention={kernel.name} "
             f"({kernel.why}) loss={stage.loss} from iteration {begun}"
         ]
-        if stage.offload and not four.has_host_apart():
+        if stage.offload and not self._moves:
             lines.append("offload: the device's memory is the host's, so nothing moves")
         if self.left_out:
             lines.append(f"warning: {self.left_out} queries of more than {self._longest} tokens are left out")
@@ -172,7 +176,7 @@ class _Round:
 
     def probe(self, iteration: int) -> None:
         """Raises Stopped."""
-        self._probes.write(iteration, self.models, self._answering, self._judging, self._vocabulary)
+        self._probes.write(iteration, self.actor, self._answering, self._judging, self._vocabulary)
 
     def experience(self, iteration: int) -> Experience:
         """What the iteration, counted from 0, is to learn from; nothing has changed. Raises Stopped."""
@@ -181,25 +185,38 @@ class _Round:
             places = draw(len(self._fitting), count, seed=stage.seed, round_=stage.round, iteration=iteration)
             seeds = answer_seeds(ANSWERS, count, seed=stage.seed, round_=stage.round, iteration=iteration)
             rows = [self._fitting[place] for place in places]
-            rollouts = self._answering.answer(self.models.actor.here(), self._queries, rows, seeds)
+            rollouts = self._answering.answer(self.actor.here(), self._queries, rows, seeds)
         with self._phases.phase("score", iteration + 1):
-            return gather_experience(stage, self.models, rollouts, self._judging, self._phases, iteration)
+            return gather_experience(self.actor, rollouts, self._judging, iteration)
 
     def learnt(
         self, experience: Experience, actor: TrainState, critic: TrainState
     ) -> tuple[dict[str, float], TrainState, TrainState]:
         """The iteration's metrics, and where actor and critic stand after it."""
         stage, iteration, steps = self.stage, actor.step, self.stage.epochs * self.stage.mini_batches
-        tokens = {stage.queries: experience.tokens}
-        with self._phases.phase("critic", iteration + 1):
-            values = experience.metrics() | learn_values(stage, self.models.critic, experience, iteration)
+        answers, tokens = len(experience.judged.rollouts.answers), {stage.queries: experience.tokens}
+        values = experience.metrics()
+        learnt = self._judging.appraisers.ask("learn", answers, iteration, experience.values_N, experience.returns_N)
         critic = _advanced(critic, steps, tokens)
+        if self._apart and iteration >= stage.critic_warmup:  # the critic learns meanwhile
+            of_actor, actor = self._policy(experience, actor, steps, tokens)
+            with self._phases.phase("critic", iteration + 1):
+                return values | learnt() | of_actor, actor, critic
+        with self._phases.phase("critic", iteration + 1):
+            values |= learnt()
         if iteration < stage.critic_warmup:
             return values, _advanced(actor, 0, tokens), critic
+        of_actor, actor = self._policy(experience, actor, steps, tokens)
+        return values | of_actor, actor, critic
+
+    def _policy(
+        self, experience: Experience, actor: TrainState, steps: int, tokens: dict[str, int]
+    ) -> tuple[dict[str, float], TrainState]:
+        stage, iteration = self.stage, actor.step
         rate = learning_rate(stage.learning_rate, iteration)
         with self._phases.phase("actor", iteration + 1):
-            learnt, of_text = learn_policy(stage, self.models.actor, experience, self._text, iteration, rate)
-        return {**values, **learnt, "train/lr": rate}, _advanced(actor, steps, tokens | of_text), critic
+            learnt, of_text = learn_policy(stage, self.actor, experience, self._text, iteration, rate)
+        return {**learnt, "train/lr": rate}, _advanced(actor, steps, tokens | of_text)
 
     def keep(self, experience: Experience, iteration: int) -> None:
         """The rollouts stand in their file."""

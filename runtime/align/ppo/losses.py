@@ -22,18 +22,31 @@ from trainwright.runtime.train.objective import Figures, LossOf
 
 
 @dataclass(frozen=True)
-class Targets:
-    """What is known of every token before a gradient is taken, in fp32 on the device."""
+class PolicyTargets:
+    """What the actor learns from each token, in fp32 on the device."""
 
     log_prob_N: Tensor  # of the policy that drew it
     advantage_N: Tensor
+
+    @classmethod
+    def of(cls, log_probs_N: NDArray[np.float64], advantages_N: NDArray[np.float64]) -> "PolicyTargets":
+        return cls(_on_device(log_probs_N), _on_device(advantages_N))
+
+
+@dataclass(frozen=True)
+class ValueTargets:
+    """What the critic learns of each token, in fp32 on the device."""
+
     value_N: Tensor  # of the critic before it learns
     return_N: Tensor
 
     @classmethod
-    def of(cls, *arrays_N: NDArray[np.float64]) -> "Targets":
-        """From float64, in the order of the fields."""
-        return cls(*(torch.from_numpy(array).to(host.device(), torch.float32) for array in arrays_N))
+    def of(cls, values_N: NDArray[np.float64], returns_N: NDArray[np.float64]) -> "ValueTargets":
+        return cls(_on_device(values_N), _on_device(returns_N))
+
+
+def _on_device(values_N: NDArray[np.float64]) -> Tensor:
+    return torch.from_numpy(values_N).to(host.device(), torch.float32)
 
 
 class PolicyLoss:
@@ -46,7 +59,7 @@ class PolicyLoss:
 
     OWN = 3  # sums over the tokens of: loss, clipped, KL from the policy that drew them
 
-    def __init__(self, targets: Targets, clip: float, text: Sequence[str] = (), text_scale: float = 0.0) -> None:
+    def __init__(self, targets: PolicyTargets, clip: float, text: Sequence[str] = (), text_scale: float = 0.0) -> None:
         """`text`: the sources of the text's micro-batches. `text_scale`: weight * answers / labels."""
         self._targets, self._clip, self._text_scale = targets, clip, text_scale
         self._text = LanguageLoss(text)
@@ -85,7 +98,7 @@ class ValueLoss:
 
     figures = 1  # the sum over the tokens
 
-    def __init__(self, targets: Targets, clip: float | None) -> None:
+    def __init__(self, targets: ValueTargets, clip: float | None) -> None:
         self._targets, self._clip = targets, clip
 
     def forward(self, chunk: Any, batch: Rows) -> tuple[Tensor, LossOf]:

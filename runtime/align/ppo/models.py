@@ -6,7 +6,6 @@ optimizer's state of one that learns, while it does. On a CPU the host's memory 
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -84,30 +83,27 @@ class Learner:
         return over_all_ranks(figures).tolist(), norm
 
 
-@dataclass(frozen=True)
-class Models:
-    actor: Learner
-    critic: Learner
-    reference: Frozen
-    reward: Frozen
+def build_actor(stage: PpoStage, inputs: dict[str, Path], room: Room) -> tuple[Learner, Frozen]:
+    """The actor as the round begins, and the reference. `inputs`: the folders of the results that the stage needs.
 
-
-def build(stage: PpoStage, inputs: dict[str, Path]) -> Models:
-    """The models as the round begins. `inputs`: the folders of the results that the stage needs. Raises PhaseError."""
-    critic = _build(stage, stage.critic_layout, "score", seed=stage.seed)
-    if stage.critic_from is not None:
-        checkpoint.load_weights(critic, _newest(inputs[stage.critic_from] / CRITIC, stage.critic_from))
-    else:
-        checkpoint.load_weights(critic, _newest(inputs[stage.reward_from], stage.reward_from), head=False)
+    Raises PhaseError.
+    """
     assert stage.start_from is not None, "PPO starts from a model"
-    room = Room(moves=stage.offload and has_host_apart())
-    own, critics = stage.layout, stage.critic_layout
-    return Models(
-        critic=Learner(critic, stage, critics, room),
-        reward=Frozen(_loaded(stage, critics, "score", inputs, stage.reward_from), room),
-        reference=Frozen(_loaded(stage, own, "language", inputs, stage.reference_from), room),
-        actor=Learner(_loaded(stage, own, "language", inputs, stage.start_from), stage, own, room),
-    )
+    reference = Frozen(_loaded(stage, stage.layout, "language", inputs, stage.reference_from), room)
+    chunks = _loaded(stage, stage.layout, "language", inputs, stage.start_from)
+    return Learner(chunks, stage, stage.layout, room), reference
+
+
+def build_critic(stage: PpoStage, inputs: dict[str, Path], room: Room) -> tuple[Learner, Frozen]:
+    """The critic as the round begins, and the reward model. Raises PhaseError."""
+    layout = stage.critic_layout
+    reward = Frozen(_loaded(stage, layout, "score", inputs, stage.reward_from), room)
+    chunks = _build(stage, layout, "score", seed=stage.seed)
+    if stage.critic_from is not None:
+        checkpoint.load_weights(chunks, _newest(inputs[stage.critic_from] / CRITIC, stage.critic_from))
+    else:
+        checkpoint.load_weights(chunks, _newest(inputs[stage.reward_from], stage.reward_from), head=False)
+    return Learner(chunks, stage, layout, room), reward
 
 
 def _loaded(stage: PpoStage, layout: Layout, head: Head, inputs: dict[str, Path], name: str) -> list[GPTModel]:

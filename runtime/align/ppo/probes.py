@@ -18,10 +18,10 @@ from torch import distributed
 from trainwright.runtime import host
 from trainwright.runtime.align.data.rows import Queries
 from trainwright.runtime.align.ppo.iteration import Answering, Judging
-from trainwright.runtime.align.ppo.models import Frozen, Learner, Models
+from trainwright.runtime.align.ppo.models import Frozen, Learner
 from trainwright.runtime.align.ppo.queries import PROBES, answer_seeds, draw, short_enough
-from trainwright.runtime.align.ppo.rollouts import append, cut_back
-from trainwright.runtime.align.ppo.rows import read_all, read_log_probs
+from trainwright.runtime.align.ppo.rollouts import Judged, append, cut_back
+from trainwright.runtime.align.ppo.rows import read_log_probs
 from trainwright.runtime.data.vocabulary import Vocabulary
 from trainwright.runtime.train.step import over_all_ranks
 from trainwright.spec.artefact import PROBES_FILE
@@ -86,19 +86,18 @@ class Probes:
         return found
 
     def write(
-        self, iteration: int, models: Models, answering: Answering, judging: Judging, vocabulary: Vocabulary
+        self, iteration: int, actor: Learner, answering: Answering, judging: Judging, vocabulary: Vocabulary
     ) -> None:
         """The file has the answers of the models that are due after the iteration. A collective. Raises Stopped."""
         for model in self.missing(iteration):
-            asked = models.reference if model == "start" else models.actor
-            rows = self._rows(asked, models, answering, judging, vocabulary, iteration)
+            asked = judging.reference if model == "start" else actor
+            rows = self._rows(asked, answering, judging, vocabulary, iteration)
             if distributed.get_rank() == 0:
                 append(self.path, [{**row, "model": model, "split": self.source.split} for row in rows])
 
     def _rows(
         self,
         asked: Frozen | Learner,
-        models: Models,
         answering: Answering,
         judging: Judging,
         vocabulary: Vocabulary,
@@ -106,10 +105,12 @@ class Probes:
     ) -> list[dict[str, Any]]:
         seeds = answer_seeds(PROBES, len(self.rows), seed=self.stage.seed, round_=self.stage.round, iteration=0)
         rollouts = answering.answer(asked.here(), self.source, self.rows, seeds)
+        scores = judging.appraisers.ask("scores", rollouts)
         packer = judging.packer(rollouts)
         rows = packer.micro_batches(range(len(self.rows)))
-        log_probs_N = read_all(asked.here(), read_log_probs, packer, rows)[0]
-        judged = judging.judged(models, rollouts, log_probs_N, packer, rows)
+        (log_probs_N,) = judging.read(read_log_probs, asked, packer, rows)
+        (reference_N,) = judging.read(read_log_probs, judging.reference, packer, rows)
+        judged = Judged(rollouts, scores(), log_probs_N, reference_N)
         prompts = [query.prompt.tolist() for query in rollouts.queries]
         return [
             {**row, "prompt_tokens": prompt}

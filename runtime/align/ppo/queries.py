@@ -4,13 +4,14 @@ Whole passes over the queries, each in an order of its own.
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from trainwright.runtime.align.data.rows import Query
 from trainwright.runtime.data.split import mix
+from trainwright.spec.plan import PpoStage
 
 ANSWERS, PROBES = "answers", "probes"
 
@@ -41,6 +42,19 @@ def mini_batch_of(
     salt = np.uint64(_hash(f"{seed}/{round_}/mini-batches/{iteration}/{epoch}"))
     order = np.argsort(mix(mix(np.arange(count, dtype=np.uint64) + salt)), kind="stable")
     return [part.tolist() for part in np.array_split(order, mini_batches)]
+
+
+def mini_batches_of(stage: PpoStage, answers: int, iteration: int, epoch: int) -> list[list[int]]:
+    """See `mini_batch_of`."""
+    return mini_batch_of(
+        answers, stage.mini_batches, seed=stage.seed, round_=stage.round, iteration=iteration, epoch=epoch
+    )
+
+
+def passes(stage: PpoStage, answers: int, iteration: int) -> Iterator[list[int]]:
+    """The answers of every optimizer step of the iteration, counted from 0."""
+    for epoch in range(stage.epochs):
+        yield from mini_batches_of(stage, answers, iteration, epoch)
 
 
 def short_enough(queries: Sequence[Query], longest: int) -> list[int]:

@@ -146,8 +146,7 @@ def read_all(
         for result in results:
             figures_KN[:, result["places"]] = result["figures"]
     # A position is counted on one rank alone, and zeros from the others change no bit of it.
-    found: NDArray[np.float64] = over_all_ranks(figures_KN).cpu().numpy()
-    return found
+    return np.asarray(over_all_ranks(figures_KN).cpu().numpy(), dtype=np.float64)
 
 
 def _kept(rows: Rows, figures_of: FiguresOf, output: Tensor) -> tuple[Tensor, Tensor, Figures]:

@@ -5,18 +5,17 @@ The actor's lie in `checkpoints/`, where evaluation, export and later stages loo
 of the actor there is one of the critic beside it, whatever died in between.
 """
 
-import shutil
 import time
 from pathlib import Path
 
 from torch import distributed
 
-from trainwright.runtime.align.ppo.models import CRITIC, Models
+from trainwright.runtime.align.ppo.appraisal import Appraisers
+from trainwright.runtime.align.ppo.models import Learner
 from trainwright.runtime.events import EventLog
-from trainwright.runtime.train import checkpoint, parallel
+from trainwright.runtime.train import checkpoint
 from trainwright.runtime.train.checkpoint import TrainState
 from trainwright.runtime.train.loop import companions
-from trainwright.runtime.train.summary import PhaseError
 from trainwright.spec.artefact import CHECKPOINTS
 from trainwright.spec.plan import PpoStage
 
@@ -24,12 +23,14 @@ from trainwright.spec.plan import PpoStage
 class Saver:
     """When a round of PPO is saved, and what it goes on from."""
 
-    def __init__(self, stage: PpoStage, models: Models, out: Path, run_folder: Path, events: EventLog) -> None:
-        self._stage, self._models, self._events = stage, models, events
-        self._actors, self._critics = out / CHECKPOINTS, out / CRITIC / CHECKPOINTS
+    def __init__(
+        self, stage: PpoStage, actor: Learner, appraisers: Appraisers, out: Path, run_folder: Path, events: EventLog
+    ) -> None:
+        self._stage, self._actor, self._appraisers, self._events = stage, actor, appraisers, events
+        self._folder = out / CHECKPOINTS
         self._companions = companions(run_folder)
         self._saved_at = time.monotonic()
-        self.newest: Path | None = checkpoint.latest(self._actors)
+        self.newest: Path | None = checkpoint.latest(self._folder)
 
     def load(self) -> tuple[TrainState, TrainState] | None:
         """The states of actor and critic that the models now stand at; None if nothing was saved. A collective.
@@ -38,19 +39,9 @@ class Saver:
         """
         if self.newest is None:
             return None
-        critic = self._critics / self.newest.name
-        if not (critic / checkpoint.COMPLETE_FILE).is_file():
-            raise PhaseError(f"the actor's checkpoint {self.newest.name} has none of the critic beside it in {critic}")
-        if distributed.get_rank() == 0:
-            for other in self._critics.glob("iter_*"):  # of a save that was cut short, perhaps
-                if other.name > critic.name:
-                    shutil.rmtree(other)
-        parallel.barrier()
-        models = self._models
-        with models.actor.learning():
-            actor_state = checkpoint.load(self.newest, models.actor.chunks, models.actor.optimizer)
-        with models.critic.learning():
-            return actor_state, checkpoint.load(critic, models.critic.chunks, models.critic.optimizer)
+        critic: TrainState = self._appraisers.ask("load", self.newest.name)()
+        with self._actor.learning():
+            return checkpoint.load(self.newest, self._actor.chunks, self._actor.optimizer), critic
 
     def is_time(self) -> bool:
         """Whether this rank's clock says so; only rank 0's is asked, for clocks differ."""
@@ -67,17 +58,14 @@ class Saver:
     def save(self, actor: TrainState, critic: TrainState) -> None:
         """Both are complete. A collective."""
         began = time.monotonic()
-        models, keep = self._models, self._stage.checkpoint.keep
-        with models.critic.learning():
-            checkpoint.save(self._critics, models.critic.chunks, models.critic.optimizer, critic, keep + 1)
-        with models.actor.learning():
+        self._appraisers.ask("save", critic)()
+        keep = self._stage.checkpoint.keep
+        with self._actor.learning():
             self.newest = checkpoint.save(
-                self._actors, models.actor.chunks, models.actor.optimizer, actor, keep, self._companions
+                self._folder, self._actor.chunks, self._actor.optimizer, actor, keep, self._companions
             )
-        if distributed.get_rank() == 0:
-            for old in sorted(self._critics.glob("iter_*"))[:-keep]:
-                shutil.rmtree(old)
-            took_ms = round((time.monotonic() - began) * 1e3, 1)
-            self._events.write("checkpoint_saved", stage=self._stage.name, step=actor.step, dur_ms=took_ms)
-        parallel.barrier()
+        self._appraisers.ask("drop")()
         self._saved_at = time.monotonic()
+        if distributed.get_rank() == 0:
+            took_ms = round((self._saved_at - began) * 1e3, 1)
+            self._events.write("checkpoint_saved", stage=self._stage.name, step=actor.step, dur_ms=took_ms)

@@ -11,10 +11,15 @@ Importable without Megatron-core; `train` installs what it needs on this machine
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from trainwright.runtime.data.vocabulary import Vocabulary
-from trainwright.runtime.train.summary import PhaseError, PhaseSummary
+from trainwright.runtime.train.summary import PhaseSummary
+from trainwright.spec.artefact import CHECKPOINTS
 from trainwright.spec.plan import Estimate, PpoStage
+
+if TYPE_CHECKING:
+    from trainwright.runtime.align.ppo.split import Place
 
 
 def train(
@@ -27,32 +32,53 @@ def train(
     out: Path,
     run_folder: Path,
     should_stop: Callable[[], bool],
+    place: "Place | None" = None,
 ) -> PhaseSummary:
     """The round is done, or saved and `interrupted` after `should_stop` on any rank.
 
     `inputs`: the folders of the stages it needs, by name; `root`: where the plan's paths begin; `estimate` says how
-    many answers the memory allows to be drawn at once. Every process of the layout calls it. Raises PhaseError,
+    many answers the memory allows to be drawn at once; `place` is where this process stands in a launch of a `split`
+    stage, as torchrun says if absent. Every process of the layout calls it. Raises PhaseError,
     DataError, UnsupportedLayoutError.
     """
     from trainwright.runtime import host
 
     host.install()
+    from trainwright.runtime.align.ppo import models, split
+    from trainwright.runtime.align.ppo.appraisal import Appraisal
     from trainwright.runtime.align.ppo.loop import run
+    from trainwright.runtime.align.ppo.resident import Room
+    from trainwright.runtime.align.reward.framing import Framing
     from trainwright.runtime.train import parallel
 
-    if stage.placement_kind == "split":
-        raise PhaseError('`placement = "split"` is not built yet: take `colocated`')
-    parallel.initialize(stage.layout, seed=stage.seed)
-    summary = run(
-        stage,
-        waves=_waves(estimate),
-        inputs=inputs,
-        vocabulary=vocabulary,
-        root=root,
-        out=out,
-        run_folder=run_folder,
-        should_stop=should_stop,
-    )
+    room = Room(moves=stage.offload and models.has_host_apart())
+
+    def appraisal() -> Appraisal:
+        critic, reward = models.build_critic(stage, inputs, room)
+        framing = Framing.of(stage.conditions, root, vocabulary)
+        return Appraisal(stage, critic, reward, framing, out / models.CRITIC / CHECKPOINTS)
+
+    attempt: dict[str, Any] = {
+        "waves": _waves(estimate),
+        "inputs": inputs,
+        "vocabulary": vocabulary,
+        "out": out,
+        "run_folder": run_folder,
+        "should_stop": should_stop,
+        "room": room,
+    }
+    summary: PhaseSummary
+    if stage.placement_kind == "colocated":
+        parallel.initialize(stage.layout, seed=stage.seed)
+        summary = run(stage, appraisers=appraisal(), **attempt)
+    else:
+        place = place or split.Place.of_launch()
+        if split.join(stage, place):
+            elsewhere = split.Elsewhere(place.store)
+            summary = run(stage, appraisers=elsewhere, **attempt)
+            elsewhere.dismiss(summary)
+        else:
+            summary = split.serve(appraisal(), place.store)
     # Only now: after an error the others may be waiting in a collective, and the process had better end.
     parallel.finalize()
     return summary

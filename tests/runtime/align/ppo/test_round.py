@@ -141,6 +141,25 @@ def test_what_is_offloaded_comes_back_as_it_was(world: World, tmp_path: Path) ->
 
 
 @pytest.mark.slow
+def test_critic_and_reward_model_on_ranks_of_their_own_give_the_same(world: World, tmp_path: Path) -> None:
+    whole, two, four = (tmp_path / name for name in ("whole", "two", "four"))
+    changes = {"rate": 5e-4, "every_steps": 3}
+    apart = {**changes, "placement_kind": "split"}
+    world(1, layouts=[{}], out=[str(whole)], changes=changes)
+    (summary,) = world(2, layouts=[{}], out=[str(two)], changes=apart, stop=[["actor", 2]])
+    assert (summary["interrupted"], summary["step"]) == (True, 2)
+    (summary,) = world(2, layouts=[{}], out=[str(two)], changes=apart)
+    assert summary["continued_from"] == 2
+    assert checkpoints(two / "critic" / "checkpoints") == checkpoints(two / "checkpoints")
+    assert kept(two) == kept(whole)
+    world(4, layouts=[{"data": 2, "critic": {"tensor": 2}}], out=[str(four)], changes=apart)
+    found, expected = (kept(out) for out in (four, whole))
+    assert [row["answer_tokens"] for row in found["rollouts"]] == [row["answer_tokens"] for row in expected["rollouts"]]
+    for row, other in zip(found["metrics"], expected["metrics"], strict=True):
+        assert row == pytest.approx(other, rel=1e-4, abs=2e-5)
+
+
+@pytest.mark.slow
 def test_killed_in_any_phase_what_follows_is_equal_bit_by_bit(world: World, tmp_path: Path) -> None:
     whole, *killed = (tmp_path / name for name in ("whole", *PHASES))
     world(1, layouts=[{}], out=[str(whole)])

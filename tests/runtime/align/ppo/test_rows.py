@@ -13,7 +13,7 @@ from torch import Tensor
 from trainwright.runtime.align.data.rows import Query
 from trainwright.runtime.align.ppo import maths
 from trainwright.runtime.align.ppo.entropy import read_log_probs_and_entropy
-from trainwright.runtime.align.ppo.losses import PolicyLoss, Targets, ValueLoss
+from trainwright.runtime.align.ppo.losses import PolicyLoss, PolicyTargets, ValueLoss, ValueTargets
 from trainwright.runtime.align.ppo.rollouts import Rollouts
 from trainwright.runtime.align.ppo.rows import Packer, answered, read_all, read_log_probs, read_scores
 from trainwright.runtime.align.ppo.text import Text
@@ -89,8 +89,8 @@ def test_log_probabilities_entropies_and_values_are_those_of_each_answer_alone(
     assert read_all([critic], read_scores, rows, batches)[0] == pytest.approx(expected, abs=2e-5)
 
 
-def targets(count: int) -> Targets:
-    return Targets.of(*np.random.default_rng(4).normal(loc=-4.0, scale=0.5, size=(4, count)))
+def drawn_targets(count: int) -> Any:
+    return np.random.default_rng(4).normal(loc=-4.0, scale=0.5, size=(2, count))
 
 
 def summed(chunk: Any, loss: Any, batches: list[Any]) -> tuple[Tensor, int]:
@@ -114,7 +114,8 @@ def test_policy_and_text_are_each_averaged_over_their_own_count(
 ) -> None:
     toy.write_data(tmp_path)
     assert STAGE.pretrain is not None
-    rows, known = packer(rollouts), targets(int(rollouts.lengths_R.sum()))
+    rows = packer(rollouts)
+    known = PolicyTargets.of(*drawn_targets(rows.count))
     text = Text(STAGE, STAGE.pretrain, tmp_path)
     taken = text.take(3, rows.tokens(range(7)))
     assert sum(taken.tokens.values()) == toy.LENGTH * round(0.5 * rows.tokens(range(7)) / toy.LENGTH)
@@ -138,7 +139,8 @@ def test_policy_and_text_are_each_averaged_over_their_own_count(
 
 
 def test_the_critics_loss_is_averaged_over_all_answers(rollouts: Rollouts) -> None:
-    rows, known = packer(rollouts), targets(int(rollouts.lengths_R.sum()))
+    rows = packer(rollouts)
+    known = ValueTargets.of(*drawn_targets(rows.count))
     critic = model("score")
     total, count = summed(critic, ValueLoss(known, None), rows.micro_batches(range(7)))
     expected = 0.5 * (torch.cat(alone_outputs(critic, rollouts)) - known.return_N).square().mean()

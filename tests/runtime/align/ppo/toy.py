@@ -41,7 +41,9 @@ def stage(
     layout: dict[str, Any] | None = None, *, every_steps: int = 1, rate: float = 3e-3, **changes: Any
 ) -> PpoStage:
     """Three iterations of 8 queries in rows of 32 tokens; in the first one the critic learns alone."""
-    base = phase({"layout": layout or {}, "steps": 1, "model": {"vocab_size": VOCABULARY, "init_std": 0.1}})
+    layout = dict(layout or {})
+    critics = layout.pop("critic", layout)
+    base = phase({"layout": layout, "steps": 1, "model": {"vocab_size": VOCABULARY, "init_std": 0.1}})
     values = {name: getattr(base, name) for name in TrainingStage.__struct_fields__}
     constant = LearningRatePlan(peak=rate, final=rate, warmup_steps=0, decay="constant", decay_steps=3, offset=0)
     values |= {
@@ -51,7 +53,7 @@ def stage(
         "top_p": 0.9, "kl": 0.01, "discount": 1.0, "gae_lambda": 0.99, "clip": 0.2, "value_clip": None,
         "normalise_advantages": False, "mini_batches": 1, "epochs": 1, "critic_warmup": 1,
         "critic_learning_rate": rate, "placement_kind": "colocated", "offload": True, "sequence_length": LENGTH,
-        "tokens_per_step": 8 * LENGTH, "critic_layout": base.layout,
+        "tokens_per_step": 8 * LENGTH, "critic_layout": phase({"layout": critics, "steps": 1}).layout,
         "pretrain": PretrainPlan(mixture={"prose": 0.5, "code": 0.5}, weight=0.5, share=0.5, sequence_length=LENGTH),
     }  # fmt: skip
     made = PpoStage(**(values | changes))

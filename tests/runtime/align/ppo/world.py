@@ -19,8 +19,9 @@ host.install()
 import torch  # noqa: E402
 from tests.runtime.align.ppo import toy  # noqa: E402
 from torch import distributed  # noqa: E402
+from torch._C._distributed_c10d import FileStore  # noqa: E402
 
-from trainwright.runtime.align.ppo import iteration, models, rows  # noqa: E402
+from trainwright.runtime.align.ppo import iteration, models, rows, split  # noqa: E402
 from trainwright.runtime.align.ppo import stage as ppo  # noqa: E402
 from trainwright.runtime.train import checkpoint, parallel  # noqa: E402
 
@@ -51,6 +52,10 @@ def die_inside(place: list[Any], events: Path) -> None:
         setattr(module, name, dying(getattr(module, name)))
 
 
+def meet(file: str, rank: int, world_size: int) -> None:
+    distributed.init_process_group("gloo", init_method=f"file://{file}", rank=rank, world_size=world_size)
+
+
 def main() -> None:
     torch.set_num_threads(1)
     rank, world_size, path = int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3])
@@ -59,17 +64,18 @@ def main() -> None:
     results, stops = [], job.get("stop", [None] * len(job["out"]))
     for number, (layout, out) in enumerate(zip(job["layouts"], job["out"], strict=True)):
         stage = toy.stage(layout, **job.get("changes", {}))
-        for meeting in ("start", "round"):
-            file = f"file://{path}.{number}.{meeting}"
-            if meeting == "start" and (folder / "sft").exists():
-                continue
-            distributed.init_process_group("gloo", init_method=file, rank=rank, world_size=world_size)
-            if meeting == "start":
-                parallel.initialize(stage.layout, seed=1)
-                if rank == 0:
-                    toy.write_data(folder)
-                toy.write_starts(folder, stage)
-                parallel.finalize()
+        if not (folder / "sft").exists():
+            meet(f"{path}.start", rank, world_size)
+            parallel.initialize(stage.layout, seed=1)
+            if rank == 0:
+                toy.write_data(folder)
+            toy.write_starts(folder, stage)
+            parallel.finalize()
+        place = None
+        if stage.placement_kind == "split":
+            place = split.Place(FileStore(f"{path}.{number}", world_size), rank)
+        else:
+            meet(f"{path}.{number}", rank, world_size)
         events = Path(out) / "events.jsonl"
         Path(out).mkdir(exist_ok=True)
         if job.get("apart"):
@@ -85,6 +91,7 @@ def main() -> None:
             out=Path(out),
             run_folder=Path(out),
             should_stop=lambda: stops[number] in begun(events),  # noqa: B023
+            place=place,
         )
         results.append(summary.to_dict())
     if rank == 0:
