@@ -133,16 +133,22 @@ def write_inputs(folder: Path, stage: PpoStage, prompt: int) -> None:
 
 def run(folder: Path, stage: PpoStage, clock: str) -> list[dict[str, float]]:
     """The metrics of every iteration but the first, their times by that clock."""
-    from trainwright.runtime.align.ppo import loop
+    from trainwright.runtime.align.ppo import loop, models
+    from trainwright.runtime.align.ppo.appraisal import Appraisal
+    from trainwright.runtime.align.ppo.resident import Room
+    from trainwright.runtime.align.reward.framing import Framing
 
     out = folder / clock
     out.mkdir()
     phases: Any = import_module("trainwright.runtime.align.ppo.phases")
     before, phases.time = phases.time, SimpleNamespace(perf_counter=CLOCKS[clock])
     vocabulary: Any = Numbers(stage.model.vocab_size)
+    inputs = {"conversations": folder, "tokenize": folder, "sft": folder / "sft", "reward@1": folder / "reward@1"}
+    room = Room(moves=False)
+    framing = Framing.of({}, folder, vocabulary)
     loop.run(
-        stage, waves=1, vocabulary=vocabulary, root=folder, out=out, run_folder=out, should_stop=lambda: False,
-        inputs={"conversations": folder, "tokenize": folder, "sft": folder / "sft", "reward@1": folder / "reward@1"},
+        stage, waves=1, vocabulary=vocabulary, inputs=inputs, out=out, run_folder=out, should_stop=lambda: False,
+        room=room, appraisers=Appraisal(stage, *models.build_critic(stage, inputs, room), framing, out / "critic"),
     )  # fmt: skip
     phases.time = before
     return [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()][1:]
