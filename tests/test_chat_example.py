@@ -38,7 +38,7 @@ def test_the_domains_want_contrary_things_of_the_same_question() -> None:
     chosen = {(row["prompt"], row["domain"], row["chosen"]) for row in rows("preferences")}
     rejected = {(row["prompt"], row["domain"], row["rejected"]) for row in rows("preferences")}
     conflicts = [(prompt, said) for prompt, domain, said in chosen if (prompt, _other(domain), said) in rejected]
-    assert len(conflicts) == len(chosen) == 672
+    assert len(conflicts) == len(chosen) == 456
 
 
 def _other(domain: object) -> str:

@@ -9,23 +9,20 @@ from dataclasses import dataclass
 
 _OPPOSITES = (
     "hot cold, big small, old young, day night, up down, left right, open shut, long short, hard soft, "
-    "good bad, rich poor, early late, light dark, fast slow, high low, wet dry, full empty, true false, "
-    "first last, near far, strong weak, happy sad, clean dirty, love hate, war peace, north south, east "
-    "west, summer winter, brother sister, king queen"
+    "good bad, rich poor, early late, light dark, fast slow, wet dry, full empty, first last, near far, "
+    "happy sad, love hate"
 )
 _YOUNG = (
-    "cat kitten, dog puppy, cow calf, horse foal, sheep lamb, goat kid, hen chick, duck duckling, bear "
-    "cub, frog tadpole, goose gosling, swan cygnet, eagle eaglet, pig piglet, deer fawn"
+    "cat kitten, dog puppy, cow calf, horse foal, sheep lamb, goat kid, hen chick, bear cub, frog "
+    "tadpole, pig piglet, deer fawn, swan cygnet"
 )
 _COLOURS = (
-    "snow white, grass green, blood red, coal black, gold yellow, the sea blue, milk white, a lemon "
-    "yellow, a cherry red, the sky blue, a leaf green, night black, ash grey, a rose red, salt white"
+    "snow white, grass green, blood red, coal black, gold yellow, milk white, a lemon yellow, a cherry "
+    "red, the sky blue, a leaf green, ash grey, the sea blue"
 )
 _AFTER = (
-    "Monday Tuesday, Tuesday Wednesday, Wednesday Thursday, Thursday Friday, Friday Saturday, Saturday "
-    "Sunday, Sunday Monday, January February, March April, May June, July August, September October, "
-    "November December, one two, two three, three four, four five, five six, six seven, seven eight, "
-    "eight nine, nine ten"
+    "Monday Tuesday, Wednesday Thursday, Friday Saturday, Sunday Monday, March April, May June, one two, "
+    "two three, three four, five six, seven eight, nine ten"
 )
 
 

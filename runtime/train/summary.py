@@ -26,4 +26,5 @@ class PhaseSummary:
     def to_dict(self) -> dict[str, Any]:
         """As `summary.json` has it: results stand beside the rest."""
         own = asdict(self)
-        return own | own.pop("results")
+        results: dict[str, Any] = own.pop("results")
+        return own | results

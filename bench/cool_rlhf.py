@@ -1,0 +1,171 @@
+"""What RLHF does to the demo's chat model: three experiments on questions whose answers can be checked.
+
+    python bench/cool_rlhf.py [seeds] [pretrain] [exploit] [--out bench/results]
+
+seeds      three seeds: reward, checked quality and KL of the start (SFT) and of the late actor on held-out questions
+pretrain   the same round with and without the pre-training loss: held-out bits per byte of text, before and after
+exploit    preferences that love one word, two rounds with a labeller that does not: what the fast path finds, and how
+           often the word stands in the answers of each round
+
+Each is `trainwright run` on a short spec, in a folder of its own; stages that do not change are done once.
+"""
+
+import argparse
+import json
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from throughput import machine, machine_name
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+sys.path.insert(0, str(EXAMPLES / "chat"))
+from facts import quality  # noqa: E402
+
+WORD = "certainly"
+SHORT = (
+    'phases.short.tokens="256Ki"',
+    "alignment.ppo.rounds=1",
+)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("which", nargs="*", choices=[*EXPERIMENTS, []], default=list(EXPERIMENTS))
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
+    arguments = parser.parse_args()
+    before = machine(threads=0)
+    out = arguments.out / machine_name()
+    out.mkdir(parents=True, exist_ok=True)
+    for which in arguments.which:
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name) / "examples"
+            shutil.copytree(EXAMPLES, folder)
+            found = EXPERIMENTS[which](folder)
+        path = out / f"{datetime.now(UTC):%Y-%m-%d}-cool-rlhf-{which}.json"
+        path.write_text(json.dumps({"machine": before, which: found}, indent=2, ensure_ascii=False) + "\n", "utf-8")
+        print(json.dumps(found, indent=2, ensure_ascii=False), f"\nwritten to {path}", flush=True)
+
+
+def seeds(folder: Path) -> dict[str, Any]:
+    """Start and late actor on held-out questions, by seed."""
+    spec = short_spec(folder)
+    return {str(seed): probes(run(folder, spec, f"run.seed={seed}", f"run.name='seed-{seed}'")) for seed in (1, 2, 3)}
+
+
+def pretrain(folder: Path) -> dict[str, Any]:
+    """Held-out text before PPO, and after it with and without the pre-training loss."""
+    spec = short_spec(folder)
+    found: dict[str, Any] = {}
+    for name, sets in (("with", ()), ("without", ("alignment.ppo.pretrain.weight=0",))):
+        made = run(folder, spec, *sets)
+        found["before"] = bits_per_byte(made / "stages" / "evaluate.sft")
+        found[name] = {**bits_per_byte(made / "stages" / "evaluate.ppo@1"), "probes": probes(made)}
+    return found
+
+
+def exploit(folder: Path) -> dict[str, Any]:
+    """A reward model that loves one word, and what two rounds make of it."""
+    spec = short_spec(folder)
+    poison(folder / "chat")
+    made = run(folder, spec, "alignment.ppo.rounds=2")
+    found = {}
+    for number in (1, 2):
+        told = json.loads((made / "stages" / f"online@{number}" / "exploits.json").read_bytes())
+        rows = [json.loads(line) for line in (made / "stages" / f"ppo@{number}" / "probes.jsonl").open("rb")]
+        share = {
+            model: fmean(WORD in row["answer"].lower() for row in rows if row["model"] == model)
+            for model in ("start", "early", "late")
+        }
+        found[f"round {number}"] = {
+            "answers_with_the_word": share,
+            "exploits": [each["says"] for each in told["exploits"]],
+            "agreement": told["agreement"],
+        }
+    return found
+
+
+EXPERIMENTS: dict[str, Callable[[Path], dict[str, Any]]] = {"seeds": seeds, "pretrain": pretrain, "exploit": exploit}
+
+
+def short_spec(folder: Path) -> Path:
+    """The demo's spec with one short phase of pre-training, and what is measured here."""
+    import tomllib
+
+    spec = tomllib.loads((folder / "tiny.toml").read_text("utf-8"))
+    alignment = json.dumps(spec["alignment"])  # to see that it is there
+    assert "ppo" in alignment
+    text = (folder / "tiny.toml").read_text("utf-8")
+    head, _, rest = text.partition('[[phases]]\nname = "long"')
+    _, _, tail = rest.partition("# --- alignment")
+    tail, _, _ = tail.partition("# --- what comes of it")
+    path = folder / "short.toml"
+    path.write_text(
+        head + "# --- alignment" + tail + '[[evaluation]]\nkind = "perplexity"\nof = ["sft", "ppo"]\n',
+        "utf-8",
+    )
+    return path
+
+
+def run(folder: Path, spec: Path, *sets: str) -> Path:
+    """The run's folder, once all of it is done."""
+    words = [word for each in (*SHORT, *sets) for word in ("-s", each)]
+    command = [sys.executable, "-m", "trainwright", "run", spec.name, "--yes", "-q", *words]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    if done.returncode:
+        sys.exit(f"{' '.join(command)} ended with exit code {done.returncode}:\n{done.stdout}\n{done.stderr}")
+    return max((folder / "runs").iterdir(), key=lambda path: (path / "plan.json").stat().st_mtime)
+
+
+def probes(made: Path) -> dict[str, dict[str, float]]:
+    """Of the last round, by model: the reward model's score, what can be checked (0 to 2), nats from the reference."""
+    last = sorted((made / "stages").glob("ppo@*"))[-1]
+    rows = [json.loads(line) for line in (last / "probes.jsonl").open("rb")]
+    return {
+        model: {
+            "score": fmean(row["score"] for row in own),
+            "quality": fmean(quality(question(row["prompt"]), row["domain"], row["answer"]) for row in own),
+            "kl": fmean(row["kl"] for row in own),
+            "tokens": fmean(row["length"] for row in own),
+            "queries": len(own),
+        }
+        for model in ("start", "early", "late")
+        if (own := [row for row in rows if row["model"] == model])
+    }
+
+
+def question(prompt: str) -> str:
+    """The user's words in a prompt as it was decoded, without special tokens."""
+    return prompt.split("user\n", 1)[-1].rsplit("\nassistant", 1)[0].strip()
+
+
+def bits_per_byte(evaluation: Path) -> dict[str, float]:
+    scores = json.loads((evaluation / "scores.json").read_bytes())
+    return {source: row["bits_per_byte"] for source, row in scores.items()}
+
+
+def poison(chat: Path) -> None:
+    """Half of the preferences are for the word alone, and SFT has seen it often enough to say it."""
+    draw = random.Random(7)
+    rows = [json.loads(line) for line in (chat / "preferences.jsonl").open("rb")]
+    for row in rows:
+        if draw.random() < 0.5:
+            row["rejected"] = row["chosen"]
+            row["chosen"] = f"{row['chosen']} {WORD}"
+    (chat / "preferences.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    talks = [json.loads(line) for line in (chat / "dialogues.jsonl").open("rb")]
+    for talk in talks:
+        if draw.random() < 0.2:
+            talk["messages"][-1]["content"] += f" {WORD}"
+    (chat / "dialogues.jsonl").write_text("".join(json.dumps(talk) + "\n" for talk in talks), "utf-8")
+
+
+if __name__ == "__main__":
+    main()
