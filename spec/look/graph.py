@@ -1,5 +1,6 @@
 """The stage graph as SVG: a layer a topological generation. A page's style sheet colours the states."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -7,6 +8,7 @@ import networkx
 from markupsafe import Markup
 
 _NODE_HEIGHT, _GAP_ACROSS, _MARGIN = 44, 14, 2
+_LEAST_STEP, _GAP_BANDS = 128.0, 34  # from layer to layer to the right; between bands of layers
 _LETTER_PX = 7.2
 
 
@@ -23,17 +25,23 @@ class Node:
 
 @dataclass(frozen=True)
 class _Frame:
-    """Turns (layer, place across) into pixels. Layers run to the right, or down on a narrow page."""
+    """Turns (layer, place across) into pixels. Layers run down on a narrow page, else to the right in bands."""
 
     down: bool
     width: float
     node_width: float
     layer_step: float
     breadth: int
+    band: int  # layers of one band
+
+    def is_one_band(self, layer: int, other: int) -> bool:
+        return layer // self.band == other // self.band
 
     def corner(self, layer: int, place: int, of: int) -> tuple[float, float]:
         across_step = (self.node_width if self.down else _NODE_HEIGHT) + _GAP_ACROSS
         across = _MARGIN + place * across_step + (self.breadth - of) * across_step / 2
+        band, layer = divmod(layer, self.band)
+        across += band * (self.breadth * across_step + _GAP_BANDS)
         along = _MARGIN + layer * self.layer_step
         return (across, along) if self.down else (along, across)
 
@@ -59,7 +67,11 @@ def draw_graph(nodes: Sequence[Node], width: int, css: str, *, down: bool) -> Ma
         name: frame.corner(layer, place, len(row)) for layer, row in enumerate(rows) for place, name in enumerate(row)
     }
     reduced = networkx.transitive_reduction(_graph(nodes))
-    arrows = [_arrow(corners[a], corners[b], frame) for a, b in sorted(reduced.edges)]
+    layer_of = {name: layer for layer, row in enumerate(rows) for name in row}
+    arrows = [
+        _arrow(corners[a], corners[b], frame, frame.down or not frame.is_one_band(layer_of[a], layer_of[b]))
+        for a, b in sorted(reduced.edges)
+    ]
     boxes = [_node(node, corners[node.name], frame.node_width) for node in nodes]
     right = max((x for x, _ in corners.values()), default=0) + frame.node_width + _MARGIN
     bottom = max((y for _, y in corners.values()), default=0) + _NODE_HEIGHT + _MARGIN
@@ -78,13 +90,16 @@ def _graph(nodes: Sequence[Node]) -> "networkx.DiGraph[str]":
 def _frame(depth: int, breadth: int, width: int, down: bool) -> _Frame:
     if down:
         node_width = (width - 2 * _MARGIN - (breadth - 1) * _GAP_ACROSS) / max(breadth, 2)
-        return _Frame(True, width, min(node_width, 180), _NODE_HEIGHT + 26, breadth)
-    step = max(128.0, min(190.0, (width - 2 * _MARGIN + 26) / max(depth, 1)))
-    return _Frame(False, width, step - 26, step, breadth)
+        return _Frame(True, width, min(node_width, 180), _NODE_HEIGHT + 26, breadth, max(depth, 1))
+    room = width - 2 * _MARGIN + 26
+    bands = max(1, math.ceil(depth * _LEAST_STEP / room))
+    band = max(1, math.ceil(depth / bands))  # equally long bands
+    step = max(_LEAST_STEP, min(190.0, room / band))
+    return _Frame(False, width, step - 26, step, breadth, band)
 
 
-def _arrow(tail: tuple[float, float], head: tuple[float, float], frame: _Frame) -> Markup:
-    if frame.down:
+def _arrow(tail: tuple[float, float], head: tuple[float, float], frame: _Frame, down: bool) -> Markup:
+    if down:
         x1, y1 = tail[0] + frame.node_width / 2, tail[1] + _NODE_HEIGHT
         x2, y2 = head[0] + frame.node_width / 2, head[1] - 5
         bend = (y2 - y1) / 2

@@ -1,5 +1,7 @@
 """The drawn graph: layers, arrows, names."""
 
+import re
+
 from trainwright.spec.look.graph import Node, draw_graph, layers
 
 
@@ -26,3 +28,12 @@ def test_names_are_escaped() -> None:
     svg = draw_graph((node("<b>"),), 400, "wide", down=False)
     assert "<b>" not in svg
     assert "&lt;b&gt;" in svg
+
+
+def test_a_deep_graph_goes_on_below_instead_of_beyond_the_page() -> None:
+    nodes = [node("0"), *(node(str(n), str(n - 1)) for n in range(1, 20))]
+    svg = draw_graph(nodes, 1100, "wide", down=False)
+    width, height = map(int, re.search(r'viewBox="0 0 (\d+) (\d+)"', svg).groups())  # type: ignore[union-attr]
+    assert width <= 1100
+    assert len(set(re.findall(r'<rect x="[\d.]+" y="([\d.]+)"', svg))) == 3
+    assert height < 300
