@@ -9,6 +9,7 @@ from trainwright.compiler.batching import MICRO_BATCH_TOKENS
 from trainwright.compiler.chain import owner_of
 from trainwright.compiler.draft import SECTIONS, Draft, Pass
 from trainwright.compiler.search.paste import chosen_values
+from trainwright.spec.alignment import Barrier, Dpo, Online, Ppo, Pretrain, Reward, Sft
 from trainwright.spec.diagnostics import display
 from trainwright.spec.plan import Assumption
 from trainwright.spec.quantity import Table
@@ -28,7 +29,15 @@ _TABLES: tuple[tuple[tuple[str, ...], type[Table]], ...] = (
     (("topology",), Topology),
     (("optimizer",), Optimizer),
     (("kernels",), Kernels),
+    (("alignment", "sft"), Sft),
+    (("alignment", "reward"), Reward),
+    (("alignment", "reward", "barrier"), Barrier),
+    (("alignment", "ppo"), Ppo),
+    (("alignment", "ppo", "pretrain"), Pretrain),
+    (("alignment", "ppo", "online"), Online),
+    (("alignment", "dpo"), Dpo),
 )
+_COOL = "InternLM2 technical report, section 4.2"
 # Where a default was published; all others are ours.
 _PUBLISHED = {
     "optimizer.betas": "InternLM2 technical report, section 3.2.2",
@@ -38,6 +47,33 @@ _PUBLISHED = {
     "model.init_std": "InternLM2's released configurations",
     "run.seed": "InternEvo's default",
     "cluster.failures.mean_time_between": "Llama 3 report, section 3.3.4: 419 failures of 16,384 GPUs in 54 days",
+    "alignment.sft.epochs": "InternLM2 technical report, section 4.1",
+    **{
+        f"alignment.{key}": _COOL
+        for key in (
+            "reward.focal_gamma",
+            "reward.barrier.bound",
+            "reward.barrier.weight",
+            "reward.sequence_length",
+            "reward.weight_decay",
+            "reward.epochs",
+            "ppo.rounds",
+            "ppo.iterations",
+            "ppo.top_p",
+            "ppo.kl",
+            "ppo.gae_lambda",
+            "ppo.normalise_advantages",
+            "ppo.actor_learning_rate",
+            "ppo.critic_learning_rate",
+            "ppo.critic_warmup",
+            "ppo.pretrain.weight",
+            "ppo.pretrain.share",
+            "ppo.online.fast_pairs",
+        )
+    },
+    "alignment.reward.tokens_per_batch": f"{_COOL}; ours: that it is of all ranks together",
+    "alignment.ppo.queries_per_iteration": f"{_COOL}: about 200,000 queries in about 400 iterations",
+    "alignment.dpo.beta": "DPO (2305.18290), appendix B",
     "cluster.pue": "LLaMA report (2302.13971), section 6",
 }
 
