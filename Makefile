@@ -1,5 +1,6 @@
 # Two commands matter: `make demo` and `make test`. Each sets up what it needs in .venv first.
 PYTHON ?= python3
+WORKERS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
@@ -17,7 +18,7 @@ test: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy spec compiler runtime kernels src/trainwright/*.py
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile
 	$(MAKE) compile-check
 
 # Our kernels for sm_90, by the Triton that torch pins now and by the one it pinned before. No GPU is needed, and what

@@ -23,6 +23,14 @@ def environment() -> dict[str, str]:
     return {**kept, "PATH": path, "COLUMNS": "110"}
 
 
+def pytest_configure() -> None:
+    """Each worker of `pytest -n` has cores of its own: teams of threads that share one wait for each other."""
+    worker, workers = os.environ.get("PYTEST_XDIST_WORKER"), int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    if worker is not None and hasattr(os, "sched_setaffinity"):
+        cores = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, cores[int(worker.removeprefix("gw")) :: workers] or cores)
+
+
 @dataclass(frozen=True)
 class Workspace:
     """A folder of its own with the project's examples, and commands that run in it."""
