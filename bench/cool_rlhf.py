@@ -33,6 +33,7 @@ WORD = "certainly"
 SHORT = (
     'phases.short.tokens="256Ki"',
     "alignment.ppo.rounds=1",
+    "data.held_out=0.2",  # more questions to look at than the demo has
 )
 
 

@@ -8,7 +8,7 @@ from trainwright.compiler.nearest import either, nearest_name
 from trainwright.spec.alignment import Dpo, Ppo, Reward, Sft
 from trainwright.spec.auto import SEARCHED_KEYS
 from trainwright.spec.diagnostics import Diagnostic, KeyPath
-from trainwright.spec.files import is_remote, local_files
+from trainwright.spec.files import is_remote
 
 _KINDS = {"sft": "chat", "reward": "preference", "dpo": "preference", "ppo": "prompts"}
 
@@ -152,9 +152,7 @@ def _online(draft: Draft, ppo: Ppo) -> Iterator[Diagnostic]:
             if labeller.endpoint is None and getattr(labeller, key) is not None:
                 message = f"`{key}` does nothing without an `endpoint`"
                 yield Diagnostic("TW264", message, draft.key_at(*path, key), "take it out")
-    labels = ppo.online.labels
-    found = labels is not None and not is_remote(labels) and local_files(draft.root, labels, (), ())
-    if rounds_of(draft) > 1 and labeller is None and not found:
+    if rounds_of(draft) > 1 and labeller is None and ppo.online.labels is None:
         yield Diagnostic(
             "TW267",
             f"{rounds_of(draft):,} rounds, and nothing labels what the policy learns to exploit",

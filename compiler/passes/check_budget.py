@@ -68,7 +68,8 @@ def _sooner(draft: Draft, share: float) -> str:
 
 def _what_is_enough(draft: Draft, share: float) -> Enough:
     questions = {index: question_of(draft, index) for index in range(len(draft.open_topologies))}
-    steps_s = [estimate.step.time_s for estimate in draft.estimates if estimate.step is not None]
+    phases = {phase.name for phase in draft.spec.phases}  # the layouts of alignment are not searched for
+    steps_s = [each.step.time_s for each in draft.estimates if each.step is not None and each.stage in phases]
     return what_is_enough(questions, draft.hardware.figures, steps_s, share)
 
 

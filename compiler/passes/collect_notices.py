@@ -4,12 +4,12 @@ from collections.abc import Iterator
 
 from trainwright.compiler.draft import Draft, Pass
 from trainwright.spec.files import is_remote
-from trainwright.spec.plan import Layout, Notice
+from trainwright.spec.plan import Layout, Notice, OnlineStage
 from trainwright.spec.topology import TopologyOverride
 
 
 def collect_notices(draft: Draft) -> None:
-    draft.notices = (*_stages(draft), *_data(draft), *_layouts(draft))
+    draft.notices = (*_stages(draft), *_labels(draft), *_data(draft), *_layouts(draft))
 
 
 def _stages(draft: Draft) -> Iterator[Notice]:
@@ -21,6 +21,16 @@ def _stages(draft: Draft) -> Iterator[Notice]:
         if evaluation.every is not None:
             message = "evaluation during training is not built yet: it runs at the end of the phase"
             yield Notice(key=f"{key}.every", message=message, blocks=False)
+
+
+def _labels(draft: Draft) -> Iterator[Notice]:
+    """Rounds of online RLHF for which nobody has judged anything yet."""
+    for stage in draft.aligned:
+        if isinstance(stage, OnlineStage) and stage.labeller is None and not stage.labels:
+            key = "alignment.ppo.online.labels"
+            message = f"there are no labels yet, so `{stage.name}` writes candidates and the rounds go on without them"
+            yield Notice(key=key, message=message, blocks=False)
+            return
 
 
 def _data(draft: Draft) -> Iterator[Notice]:
@@ -79,6 +89,7 @@ COLLECT_NOTICES = Pass(
         "mixtures",
         "sources",
         "layouts",
+        "aligned",
     ),
     gives=("notices",),
 )
