@@ -4,11 +4,12 @@ from collections.abc import Iterator
 
 from trainwright.compiler.alignment import STARTS, kinds_of, rounds_of, table_of
 from trainwright.compiler.draft import AlignmentKind, Check, Draft
-from trainwright.compiler.nearest import either, nearest_name
-from trainwright.spec.alignment import Dpo, Ppo, Reward, Sft
+from trainwright.compiler.nearest import nearest_name
+from trainwright.spec.alignment import Ppo, Reward
 from trainwright.spec.auto import SEARCHED_KEYS
 from trainwright.spec.diagnostics import Diagnostic, KeyPath
 from trainwright.spec.files import is_remote
+from trainwright.spec.units import Seconds, interval
 
 _KINDS = {"sft": "chat", "reward": "preference", "dpo": "preference", "ppo": "prompts"}
 
@@ -19,13 +20,10 @@ def check_alignment(draft: Draft) -> Iterator[Diagnostic]:
         yield from _start(draft, kind)
         yield from _sources(draft, kind)
         yield from _left_open(draft, kind)
+        yield from _learning_rate(draft, kind)
     alignment = draft.spec.alignment
-    if alignment.sft is not None:
-        yield from _sft(draft, alignment.sft)
     if alignment.reward is not None:
         yield from _reward(draft, alignment.reward)
-    if alignment.dpo is not None:
-        yield from _rows(draft, "dpo", alignment.dpo)
     if alignment.ppo is not None:
         yield from _ppo(draft, alignment.ppo)
 
@@ -81,13 +79,22 @@ def _left_open(draft: Draft, kind: AlignmentKind) -> Iterator[Diagnostic]:
             yield Diagnostic("TW266", message, where, f"state `{key}`, or leave it out: `[topology]` holds then")
 
 
-def _sft(draft: Draft, sft: Sft) -> Iterator[Diagnostic]:
-    if sft.tokens_per_step is not None and sft.sequence_length is not None:
-        yield from _whole_rows(draft, "sft", "tokens_per_step", sft.tokens_per_step, sft.sequence_length)
+def _learning_rate(draft: Draft, kind: AlignmentKind) -> Iterator[Diagnostic]:
+    """How many steps there will be is not known yet, so the length of the warm-up is not judged."""
+    rate = getattr(table_of(draft, kind), "learning_rate", None)
+    if rate is None:
+        return
+    path: KeyPath = ("alignment", kind, "learning_rate")
+    if rate.final is not None and rate.final > rate.peak:
+        message = f"`final` {rate.final:g} is above `peak` {rate.peak:g}, so the rate would rise"
+        cure = f"a tenth of the peak is usual: {rate.peak / 10:g}"
+        yield Diagnostic("TW245", message, draft.value_at(*path, "final"), cure)
+    if isinstance(interval(rate.warmup), Seconds):
+        message = f'`warmup = "{rate.warmup}"` is a time, but the curve runs over steps'
+        yield Diagnostic("TW246", message, draft.value_at(*path, "warmup"), 'write it in steps, for example "20 steps"')
 
 
 def _reward(draft: Draft, reward: Reward) -> Iterator[Diagnostic]:
-    yield from _rows(draft, "reward", reward)
     train = draft.spec.tokenizer.train
     if train is not None and train.spare_tokens == 0:
         message = "a reward model reads its score at a token of its own, and the tokenizer has no spare one"
@@ -104,32 +111,11 @@ def _reward(draft: Draft, reward: Reward) -> Iterator[Diagnostic]:
         yield Diagnostic("TW253", message, where, "hold out a share: `held_out = 0.01` is the default", label)
 
 
-def _rows(draft: Draft, kind: AlignmentKind, table: Reward | Dpo) -> Iterator[Diagnostic]:
-    if table.sequence_length is not None and table.sequence_length < table.tokens_per_batch:
-        row = min(table.tokens_per_batch, 2 * table.sequence_length)
-        yield from _whole_rows(draft, kind, "tokens_per_batch", table.tokens_per_batch, row)
-
-
-def _whole_rows(draft: Draft, kind: AlignmentKind, key: str, tokens: int, row: int) -> Iterator[Diagnostic]:
-    if tokens % row or tokens < row:
-        near = sorted({max(row, tokens // row * row), -(-tokens // row) * row})
-        message = f"`{key}` {tokens:,} is not a whole number of rows of {row:,} tokens"
-        yield Diagnostic("TW241", message, draft.value_at("alignment", kind, key), f"take {either(near)}")
-
-
 def _ppo(draft: Draft, ppo: Ppo) -> Iterator[Diagnostic]:
     if draft.spec.alignment.reward is None:
         message = "PPO needs a reward model, and there is no `[alignment.reward]`"
         where = draft.key_at("alignment", "ppo")
         yield Diagnostic("TW261", message, where, "add one, or train on the preferences directly: `[alignment.dpo]`")
-    if ppo.sequence_length is not None and ppo.max_new_tokens >= ppo.sequence_length:
-        yield Diagnostic(
-            "TW263",
-            f"answers of {ppo.max_new_tokens:,} tokens leave no room for a query in {ppo.sequence_length:,}",
-            draft.value_at("alignment", "ppo", "max_new_tokens"),
-            "shorten the answers, or take a larger `sequence_length`",
-            draft.label("query and answer", "alignment", "ppo", "sequence_length"),
-        )
     if ppo.queries_per_iteration % ppo.mini_batches:
         yield Diagnostic(
             "TW308",

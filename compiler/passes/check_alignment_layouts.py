@@ -3,15 +3,16 @@
 from collections.abc import Iterator
 
 from trainwright.compiler.alignment import table_of
+from trainwright.compiler.batching import choose_micro_batch
 from trainwright.compiler.draft import AlignmentCourse, AlignmentKind, Check, Draft
 from trainwright.compiler.nearest import either, nearest_numbers
-from trainwright.spec.alignment import Ppo
+from trainwright.spec.alignment import Ppo, Sft
 from trainwright.spec.diagnostics import Diagnostic, KeyPath
 
 
 def check_alignment_layouts(draft: Draft) -> Iterator[Diagnostic]:
     for kind, course in draft.alignment.items():
-        found = list(_axes(draft, kind, course))
+        found = list(_rows(draft, kind, course)) or list(_axes(draft, kind, course))
         yield from found
         if not found:
             yield from _sequence(draft, kind, course)
@@ -23,6 +24,31 @@ def _path(draft: Draft, kind: AlignmentKind, key: str) -> KeyPath:
     table = table_of(draft, kind)
     own = table is not None and getattr(table.topology, key) is not None
     return ("alignment", kind, "topology", key) if own else ("topology", key)
+
+
+def _rows(draft: Draft, kind: AlignmentKind, course: AlignmentCourse) -> Iterator[Diagnostic]:
+    """A step is whole rows, and a row has room for a query before its answer."""
+    table = table_of(draft, kind)
+    if isinstance(table, Ppo):
+        if table.max_new_tokens >= course.longest:
+            yield Diagnostic(
+                "TW263",
+                f"answers of {table.max_new_tokens:,} tokens leave no room for a query in {course.longest:,}",
+                draft.value_at("alignment", "ppo", "max_new_tokens"),
+                "shorten the answers, or take a larger `sequence_length`",
+                draft.label("query and answer", "alignment", "ppo", "sequence_length"),
+            )
+        return
+    if isinstance(table, Sft):
+        key, tokens = "tokens_per_step", table.tokens_per_step or draft.courses[course.phase].tokens_per_step
+    else:
+        assert table is not None
+        key, tokens = "tokens_per_batch", table.tokens_per_batch
+    row = course.sequence_length
+    if tokens % row:
+        near = sorted({max(row, tokens // row * row), -(-tokens // row) * row})
+        message = f"`{key}` {tokens:,} is not a whole number of rows of {row:,} tokens"
+        yield Diagnostic("TW241", message, draft.value_at("alignment", kind, key), f"take {either(near)}")
 
 
 def _axes(draft: Draft, kind: AlignmentKind, course: AlignmentCourse) -> Iterator[Diagnostic]:
@@ -86,6 +112,7 @@ def _batch(draft: Draft, kind: AlignmentKind, course: AlignmentCourse) -> Iterat
         near = nearest_numbers(micro_batch, lambda n: per_rank % n == 0)
         message = f"the {per_rank:,} rows of a rank of `{kind}` are not divisible by `micro_batch` {micro_batch:,}"
         yield Diagnostic("TW308", message, draft.value_at(*_path(draft, kind, "micro_batch")), f"take {either(near)}")
+    yield from _interleaved(draft, kind, course, per_rank)
     group = course.topology.zero_group
     if group is not None and course.data % group:
         near = nearest_numbers(group, lambda n: course.data % n == 0)
@@ -93,8 +120,24 @@ def _batch(draft: Draft, kind: AlignmentKind, course: AlignmentCourse) -> Iterat
         yield Diagnostic("TW311", message, draft.value_at(*_path(draft, kind, "zero_group")), f"take {either(near)}")
 
 
+def _interleaved(draft: Draft, kind: AlignmentKind, course: AlignmentCourse, per_rank: int) -> Iterator[Diagnostic]:
+    """Several model chunks a rank need a multiple of `pipeline` micro-batches."""
+    topology = course.topology
+    pipeline, chunks, micro_batch = topology.pipeline, topology.virtual_pipeline, topology.micro_batch
+    if pipeline == 1 or chunks == 1:
+        return
+    if micro_batch == "auto":
+        micro_batch = choose_micro_batch(per_rank, course.sequence_length, pipeline, chunks) or 1
+    if per_rank // micro_batch % pipeline:
+        message = f"the {per_rank // micro_batch:,} micro-batches of a rank of `{kind}` are not a multiple of "
+        message += f"`pipeline` {pipeline:,}, as the interleaved schedule needs"
+        where = draft.value_at(*_path(draft, kind, "virtual_pipeline"))
+        cure = f"write `topology = {{ virtual_pipeline = 1 }}` in `[alignment.{kind}]`, or take more rows a step"
+        yield Diagnostic("TW310", message, where, cure)
+
+
 CHECK_ALIGNMENT_LAYOUTS = Check(
     check_alignment_layouts,
-    needs=("spec.alignment", "spec.cluster", "model", "alignment"),
+    needs=("spec.alignment", "spec.cluster", "model", "courses", "alignment"),
     holds="alignment can be laid out",
 )
