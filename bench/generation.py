@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from llama import transformers_llama
 from throughput import first_phase, machine, machine_name, summary
 from torch import Tensor
 
@@ -113,29 +114,7 @@ def build(phase: PhaseStage, prompts_BS: Tensor, new: int) -> dict[str, dict[str
 
 def their_generate(phase: PhaseStage, weights: dict[str, Tensor], prompts_BS: Tensor) -> Callable[..., list[list[int]]]:
     """transformers' `generate` on `LlamaForCausalLM`."""
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    model = LlamaForCausalLM(
-        LlamaConfig(
-            hidden_size=phase.model.hidden_size,
-            num_hidden_layers=phase.model.layers,
-            num_attention_heads=phase.model.heads,
-            num_key_value_heads=phase.model.kv_heads,
-            head_dim=phase.model.head_size,
-            intermediate_size=phase.model.ffn_size,
-            vocab_size=phase.model.vocab_size,
-            rms_norm_eps=phase.model.norm_eps,
-            rope_theta=phase.rope_base,
-            max_position_embeddings=phase.sequence_length,
-            tie_word_embeddings=phase.model.tie_embeddings,
-            attention_bias=phase.model.attention_bias,
-            attn_implementation="sdpa",
-            pad_token_id=0,
-            bos_token_id=None,
-            eos_token_id=None,
-        )
-    ).eval()
-    model.load_state_dict(weights)
+    model = transformers_llama(phase, weights, pad_token_id=0, bos_token_id=None, eos_token_id=None).eval()
     mask_BS = torch.ones_like(prompts_BS)
 
     def generate(**options: Any) -> list[list[int]]:

@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from llama import transformers_llama
 from time_groups import PRODUCTS, milliseconds_by_group, modules_scoped, scoped
 from torch import Tensor, nn
 
@@ -156,27 +157,7 @@ def our_side(name: str, phase: PhaseStage, drawn: Batch) -> Side:
 
 def their_side(phase: PhaseStage, weights: dict[str, Tensor], drawn: Batch) -> Side:
     """The loop that transformers' Trainer runs, without its bookkeeping."""
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    model = LlamaForCausalLM(
-        LlamaConfig(
-            hidden_size=phase.model.hidden_size,
-            num_hidden_layers=phase.model.layers,
-            num_attention_heads=phase.model.heads,
-            num_key_value_heads=phase.model.kv_heads,
-            head_dim=phase.model.head_size,
-            intermediate_size=phase.model.ffn_size,
-            vocab_size=phase.model.vocab_size,
-            rms_norm_eps=phase.model.norm_eps,
-            rope_theta=phase.rope_base,
-            max_position_embeddings=phase.sequence_length,
-            tie_word_embeddings=phase.model.tie_embeddings,
-            attention_bias=phase.model.attention_bias,
-            use_cache=False,
-            attn_implementation="sdpa",
-        )
-    )
-    model.load_state_dict(weights)
+    model = transformers_llama(phase, weights, use_cache=False)
     plan = phase.optimizer
     adam = torch.optim.AdamW(
         model.parameters(),
