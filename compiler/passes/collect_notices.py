@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from trainwright.compiler.draft import Draft, Pass
 from trainwright.spec.files import is_remote
-from trainwright.spec.plan import Layout, Notice, OnlineStage
+from trainwright.spec.plan import Layout, Notice, OnlineStage, TrainingStage
 from trainwright.spec.topology import TopologyOverride
 
 
@@ -58,6 +58,11 @@ def _layouts(draft: Draft) -> Iterator[Notice]:
         own = draft.spec.phases[index].topology
         for key, message in _not_built(layout):
             yield Notice(key=_key(index, own, key), message=message, blocks=True)
+    for stage in draft.aligned:
+        if isinstance(stage, TrainingStage):
+            for key, message in _not_built(stage.layout):
+                table = f"alignment.{stage.name.partition('@')[0]}.topology.{key}"
+                yield Notice(key=table, message=message, blocks=True)
 
 
 def _not_built(layout: Layout) -> Iterator[tuple[str, str]]:

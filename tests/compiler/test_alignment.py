@@ -131,6 +131,11 @@ def test_new_labels_make_the_rounds_behind_them_stale(tmp_path: Path) -> None:
     assert changed == {"online@1", "reward@2", "ppo@2", "online@2"}
 
 
+def test_what_the_runtime_cannot_do_blocks_the_run_beforehand(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path, ALL, "alignment.reward.topology={zero=3}")
+    assert [notice.key for notice in plan.notices if notice.blocks] == ["alignment.reward.topology.zero"]
+
+
 @pytest.mark.parametrize(
     ("sets", "code"),
     [
