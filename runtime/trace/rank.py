@@ -20,7 +20,8 @@ from trainwright.runtime import host
 from trainwright.runtime.trace.allocations import Allocations
 from trainwright.runtime.trace.fake_world import flash_backward_scratch_bytes
 from trainwright.runtime.train.language import LanguageLoss, MicroBatch, own_slices
-from trainwright.runtime.train.model import RmsNorm, build_model
+from trainwright.runtime.train.layers import RmsNorm
+from trainwright.runtime.train.model import build_model
 from trainwright.runtime.train.optimizer import build_optimizer, set_learning_rate, wrap
 from trainwright.runtime.train.step import train_step
 from trainwright.spec.plan import PhaseStage
