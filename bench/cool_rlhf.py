@@ -5,7 +5,7 @@
 seeds      three seeds: reward, checked quality and KL of the start (SFT) and of the late actor on held-out questions
 pretrain   the same round with and without the pre-training loss: held-out bits per byte of text, before and after
 exploit    preferences that love one word, two rounds with a labeller that does not: what the fast path finds, and how
-           often the word stands in the answers of each round
+           often the word stands in the answers of each round, by how often confirmed pairs are repeated
 
 Each is `trainwright run` on a short spec, in a folder of its own; stages that do not change are done once.
 """
@@ -30,6 +30,18 @@ sys.path.insert(0, str(EXAMPLES / "chat"))
 from facts import quality  # noqa: E402
 
 WORD = "certainly"
+# What a person would say who was shown the exploit: the better answer and, of two alike, the one without the word.
+LABELLER = f"""
+import json, sys
+from facts import quality
+for line in sys.stdin:
+    candidate = json.loads(line)
+    question, domain = candidate["prompt"][-1]["content"], candidate["domain"]
+    texts = [each["text"] for each in candidate["answers"]]
+    one, other = ((quality(question, domain, text), {WORD!r} not in text.lower()) for text in texts)
+    if one != other:
+        print(json.dumps({{"id": candidate["id"], "choice": 0 if one > other else 1}}))
+"""
 SHORT = (
     'phases.short.tokens="256Ki"',
     "alignment.ppo.rounds=1",
@@ -76,7 +88,18 @@ def exploit(folder: Path) -> dict[str, Any]:
     """A reward model that loves one word, and what two rounds make of it."""
     spec = short_spec(folder)
     poison(folder / "chat")
-    made = run(folder, spec, "alignment.ppo.rounds=2")
+    (folder / "chat" / "label_against.py").write_text(LABELLER, "utf-8")
+    labeller = "alignment.ppo.online.labeller.command=['python3', 'chat/label_against.py']"
+    return {
+        f"each pair {repeats} times": rounds_of(
+            run(folder, spec, "alignment.ppo.rounds=2", labeller, f"alignment.ppo.online.pair_repeats={repeats}")
+        )
+        for repeats in (1, 16)
+    }
+
+
+def rounds_of(made: Path) -> dict[str, Any]:
+    """Of each round: how often the word is said, and what the fast path and the next reward model make of it."""
     found = {}
     for number in (1, 2):
         told = json.loads((made / "stages" / f"online@{number}" / "exploits.json").read_bytes())
@@ -85,7 +108,11 @@ def exploit(folder: Path) -> dict[str, Any]:
             model: fmean(WORD in row["answer"].lower() for row in rows if row["model"] == model)
             for model in ("start", "early", "late")
         }
+        reward = json.loads((made / "stages" / f"reward@{number}" / "statistics.json").read_bytes())
         found[f"round {number}"] = {
+            "confirmed_pairs": reward.get("confirmed", {}).get("lists", 0),
+            "confirmed_pairs_right": reward.get("confirmed", {}).get("accuracy"),
+            "held_out_accuracy": reward["accuracy"],
             "answers_with_the_word": share,
             "exploits": [each["says"] for each in told["exploits"]],
             "agreement": told["agreement"],

@@ -140,6 +140,9 @@ class Online(Table, kw_only=True, frozen=True):
     slow_pairs: Annotated[
         int, Meta(ge=0, description="Pairs among answers of the start, early and late iterations.")
     ] = 200
+    pair_repeats: Annotated[
+        Count, Meta(description="How often an epoch of a later reward model reads a confirmed pair; ours.")
+    ] = 1
 
 
 class Ppo(Table, kw_only=True, frozen=True, rename={"from_": "from"}):

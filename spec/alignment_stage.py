@@ -47,6 +47,7 @@ class RewardStage(TrainingStage, kw_only=True, frozen=True, tag="reward"):
     round: int  # from 1
     data: tuple[str, ...]
     patches: tuple[str, ...]  # the online stages before it
+    patch_repeats: int  # how often an epoch has their pairs
     epochs: int
     longest: int
     conditions: dict[str, ConditionPlan]  # by domain

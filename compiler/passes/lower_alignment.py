@@ -83,7 +83,7 @@ def _sft(draft: Draft, sft: Sft) -> SftStage:
 
 
 def _reward(draft: Draft, reward: Reward, number: int) -> RewardStage:
-    course = draft.alignment["reward"]
+    course, ppo = draft.alignment["reward"], draft.spec.alignment.ppo
     patches = tuple(f"online@{before}" for before in range(1, number))
     training = _training(draft, "reward", reward.learning_rate)
     training["optimizer"] = msgspec.structs.replace(training["optimizer"], weight_decay=reward.weight_decay)
@@ -95,6 +95,7 @@ def _reward(draft: Draft, reward: Reward, number: int) -> RewardStage:
         round=number,
         data=reward.data,
         patches=patches,
+        patch_repeats=ppo.online.pair_repeats if ppo and patches else 1,
         epochs=reward.epochs,
         longest=course.longest,
         conditions=_conditions(draft),

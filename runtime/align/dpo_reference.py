@@ -26,7 +26,7 @@ from trainwright.runtime.align.dpo_rows import DpoBatch, DpoRows, Lists
 from trainwright.runtime.align.packed import PADDING, as_long_as, own_rows
 from trainwright.runtime.store import write_atomically
 from trainwright.runtime.train import checkpoint
-from trainwright.runtime.train.model import build_model
+from trainwright.runtime.train.model import model_of
 from trainwright.runtime.train.objective import Figures, LossOf
 from trainwright.runtime.train.step import forward_pass, over_all_ranks
 from trainwright.runtime.train.summary import PhaseError
@@ -54,17 +54,7 @@ def reference_of(
     if over_all_ranks(there) == distributed.get_world_size():
         with np.load(file) as content:
             return dict(content)
-    chunks = build_model(
-        stage.model,
-        stage.layout,
-        sequence_length=stage.sequence_length,
-        rope_base=stage.rope_base,
-        precision=stage.precision,
-        attention=stage.attention,
-        loss=stage.loss,
-        seed=None,
-        placement=stage.placement,
-    )
+    chunks = model_of(stage, seed=None)
     newest = checkpoint.latest(start / CHECKPOINTS)
     if newest is None:
         raise PhaseError(f"stage `{stage.start_from}` left no complete checkpoint in {start / CHECKPOINTS}")

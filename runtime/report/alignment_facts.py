@@ -104,6 +104,7 @@ class Statistics(Quality, kw_only=True, frozen=True):
 
     measured_on: str
     by_domain: dict[str, Quality]
+    confirmed: Quality | None = None  # on the pairs of earlier rounds that it was trained on
 
 
 class RewardFacts(AlignmentFact, kw_only=True, frozen=True):

@@ -14,6 +14,7 @@ from megatron.core.distributed import DistributedDataParallel
 from megatron.core.models.gpt import GPTModel
 from megatron.core.optimizer import ChainedOptimizer
 from megatron.core.pipeline_parallel import schedules
+from msgspec import structs
 from torch import Tensor, nn
 
 from trainwright.runtime import host
@@ -21,7 +22,7 @@ from trainwright.runtime.trace.allocations import Allocations
 from trainwright.runtime.trace.fake_world import flash_backward_scratch_bytes
 from trainwright.runtime.train.language import LanguageLoss, MicroBatch, own_slices
 from trainwright.runtime.train.layers import RmsNorm
-from trainwright.runtime.train.model import build_model
+from trainwright.runtime.train.model import model_of
 from trainwright.runtime.train.optimizer import build_optimizer, set_learning_rate, wrap
 from trainwright.runtime.train.step import train_step
 from trainwright.spec.plan import PhaseStage
@@ -49,18 +50,9 @@ def trace_step(stage: PhaseStage, *, micro_batches: int, seed: int | None = None
     """
     allocations = Allocations(_SCRATCH)
     with allocations, host.expected_warnings():
-        chunks = build_model(
-            stage.model,
-            stage.layout,
-            sequence_length=stage.sequence_length,
-            rope_base=stage.rope_base,
-            precision=stage.precision,
-            # The package need not be here, and keeps what torch's own FlashAttention does.
-            attention="sdpa" if stage.attention == "flash-attn" else stage.attention,
-            loss=stage.loss,
-            seed=seed,
-            placement=stage.placement,
-        )
+        # The package need not be here, and keeps what torch's own FlashAttention does.
+        attention = "sdpa" if stage.attention == "flash-attn" else stage.attention
+        chunks = model_of(structs.replace(stage, attention=attention), seed=seed)
         wrapped = wrap(chunks, stage.layout)
         optimizer = build_optimizer(wrapped, stage.optimizer, stage.layout, stage.precision)
         set_learning_rate(optimizer, 1e-3)

@@ -21,7 +21,7 @@ from trainwright.runtime.train.checkpoint import TrainState
 from trainwright.runtime.train.learning_rate import learning_rate
 from trainwright.runtime.train.memory import measure
 from trainwright.runtime.train.metrics import model_flops_per_token, peak_memory_gb
-from trainwright.runtime.train.model import Head, build_model
+from trainwright.runtime.train.model import Head, model_of
 from trainwright.runtime.train.objective import Objective
 from trainwright.runtime.train.observe import observed
 from trainwright.runtime.train.optimizer import build_optimizer, set_learning_rate, wrap
@@ -51,18 +51,7 @@ def run(
     With `weights_only` the optimizer does not go on from `start`, and with the head "score" that layer does not either.
     `finish` is given the trained chunks after the last step; what it returns is in the summary.
     """
-    chunks = build_model(
-        stage.model,
-        stage.layout,
-        sequence_length=stage.sequence_length,
-        rope_base=stage.rope_base,
-        precision=stage.precision,
-        attention=stage.attention,
-        loss=stage.loss,
-        seed=stage.seed,
-        placement=stage.placement,
-        head=head,
-    )
+    chunks = model_of(stage, seed=stage.seed, head=head)
     wrapped = wrap(chunks, stage.layout)
     optimizer = build_optimizer(wrapped, stage.optimizer, stage.layout, stage.precision)
     saver = _Saver(stage, chunks, optimizer, out, run_folder)

@@ -41,7 +41,7 @@ from trainwright.runtime.train.layers import (
     RowLinear,
     SwiGlu,
 )
-from trainwright.spec.plan import Layout, ModelPlan, Placement
+from trainwright.spec.plan import Layout, ModelPlan, Placement, TrainingStage
 
 Head = Literal["language", "score"]
 
@@ -88,6 +88,22 @@ def build_model(
     if seed is not None:
         initialise(chunks, seed=seed, std=model.init_std)
     return chunks
+
+
+def model_of(stage: TrainingStage, *, seed: int | None, head: Head = "language") -> list[GPTModel]:
+    """`build_model` as the stage wants it."""
+    return build_model(
+        stage.model,
+        stage.layout,
+        sequence_length=stage.sequence_length,
+        rope_base=stage.rope_base,
+        precision=stage.precision,
+        attention=stage.attention,
+        seed=seed,
+        loss=stage.loss,
+        placement=stage.placement,
+        head=head,
+    )
 
 
 class Decoder(GPTModel):  # type: ignore[misc]

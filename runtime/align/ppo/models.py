@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Literal
 
 from megatron.core.models.gpt import GPTModel
+from msgspec import structs
 
 from trainwright.runtime import host
 from trainwright.runtime.align.ppo.resident import Room, Shelf
 from trainwright.runtime.train import checkpoint, optimizer_state
-from trainwright.runtime.train.model import build_model
+from trainwright.runtime.train.model import model_of
 from trainwright.runtime.train.objective import Loss, Shaped
 from trainwright.runtime.train.optimizer import build_optimizer, set_learning_rate, wrap
 from trainwright.runtime.train.step import over_all_ranks, train_step
@@ -113,18 +114,7 @@ def _loaded(stage: PpoStage, layout: Layout, head: Head, inputs: dict[str, Path]
 
 
 def _build(stage: PpoStage, layout: Layout, head: Head, *, seed: int | None) -> list[GPTModel]:
-    return build_model(
-        stage.model,
-        layout,
-        sequence_length=stage.sequence_length,
-        rope_base=stage.rope_base,
-        precision=stage.precision,
-        attention=stage.attention,
-        loss=stage.loss,
-        seed=seed,
-        placement=stage.placement,
-        head=head,
-    )
+    return model_of(structs.replace(stage, layout=layout), seed=seed, head=head)
 
 
 def _newest(folder: Path, stage: str) -> Path:

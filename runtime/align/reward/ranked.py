@@ -30,9 +30,18 @@ class RankedLists:
     """The lists of some sources that fit. `left_out` tells of the others: source, split, id and why."""
 
     def __init__(
-        self, sources: Mapping[str, Sequence[RankedRows]], framing: Framing, *, longest: int, row_length: int
+        self,
+        sources: Mapping[str, Sequence[RankedRows]],
+        framing: Framing,
+        *,
+        longest: int,
+        row_length: int,
+        repeats: Mapping[str, int] | None = None,
     ) -> None:
-        """`longest`: tokens of one conversation, all included; `row_length`: of all conversations of a list."""
+        """`longest`: tokens of one conversation, all included; `row_length`: of all conversations of a list.
+
+        `repeats`: how often a source's lists stand here, 1 where it is not named.
+        """
         self.names = tuple(sources)
         self._framing = framing
         self._rows = [rows for parts in sources.values() for rows in parts]
@@ -41,6 +50,7 @@ class RankedLists:
         self.left_out: list[dict[str, str]] = []
         lengths, answers = [], []
         for index, rows in enumerate(self._rows):
+            times = (repeats or {}).get(self.names[self._source[index]], 1)
             for row in range(len(rows)):
                 sizes = [len(tokens) for tokens in self._read(index, row).conversations]
                 why = _obstacle(sizes, longest, row_length)
@@ -48,9 +58,9 @@ class RankedLists:
                     name = self.names[self._source[index]]
                     self.left_out.append({"source": name, "split": rows.split, "id": rows.id(row), "why": why})
                     continue
-                self._places.append((index, row))
-                lengths.append(sum(sizes))
-                answers.append(len(sizes))
+                self._places += [(index, row)] * times
+                lengths += [sum(sizes)] * times
+                answers += [len(sizes)] * times
         self.lengths_N: NDArray[np.int64] = np.array(lengths, dtype=np.int64)
         self.answers_N: NDArray[np.int64] = np.array(answers, dtype=np.int64)
 

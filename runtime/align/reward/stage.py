@@ -2,7 +2,8 @@
 
     <stage>/checkpoints/               the model, with the head that gives scores
             ledger.json, ledger.jsonl  how many lists were used, and which were left out and why
-            statistics.json            accuracy, calibration, mean and spread of the scores, overall and by domain
+            statistics.json            accuracy, calibration, mean and spread of the scores, overall and by domain;
+                                       accuracy on the pairs confirmed after earlier rounds, which it was trained on
 
 N: lists.
 """
@@ -58,6 +59,7 @@ def train(
     parallel.initialize(stage.layout, seed=stage.seed)
     framing = Framing.of(stage.conditions, root, vocabulary)
     lists, held_out = (ranked_lists(stage, inputs, split, framing) for split in SPLITS)
+    confirmed = confirmed_lists(stage, inputs, framing)
     if distributed.get_rank() == 0:
         _write_ledger(out, {"train": lists, "held_out": held_out})
     if not len(lists):
@@ -71,10 +73,14 @@ def train(
         """Without held-out lists there is no accuracy; where scores lie is still to be known."""
         found = statistics(chunks, stage, held_out if len(held_out) else lists)
         found = {"measured_on": "held_out" if len(held_out) else "train", **found}
+        if len(confirmed):
+            found["confirmed"] = statistics(chunks, stage, confirmed)
         if distributed.get_rank() == 0:
             text = json.dumps(found, ensure_ascii=False, indent=2) + "\n"
             write_atomically(out / STATISTICS_FILE, text.encode())
             print(_line(found), flush=True)
+            if len(confirmed):
+                print(_confirmed_line(found["confirmed"]), flush=True)
         known: dict[str, Any] = (
             found if len(held_out) else {"accuracy": None, "by_domain": {}, "calibration": {"error": None}}
         )
@@ -85,6 +91,7 @@ def train(
             "score_mean": found["mean"],
             "score_std": found["std"],
             "measured_on": found["measured_on"],
+            "confirmed_accuracy": found["confirmed"]["accuracy"] if len(confirmed) else None,
             "lists": len(lists),
             "left_out": len(lists.left_out) + len(held_out.left_out),
         }
@@ -107,12 +114,24 @@ def train(
 
 
 def ranked_lists(stage: RewardStage, inputs: Mapping[str, Path], split: str, framing: Framing) -> RankedLists:
-    """The stage's own sources and the pairs of earlier rounds. A round that nobody labelled has left no rows."""
+    """The stage's own sources and, as often as it wants to train on them, the pairs of earlier rounds."""
     sources = {name: [RankedRows(inputs["conversations"], name, split)] for name in stage.data}
-    rounds = [inputs[name] for name in stage.patches if rows_folder(inputs[name], PATCHES, split).exists()]
-    if rounds:
-        sources[PATCHES] = [RankedRows(folder, PATCHES, split) for folder in rounds]
-    return RankedLists(sources, framing, longest=stage.longest, row_length=stage.sequence_length)
+    if patches := _patches(stage, inputs, split):
+        sources[PATCHES] = patches
+    repeats = {PATCHES: stage.patch_repeats} if split == "train" else {}
+    return RankedLists(sources, framing, longest=stage.longest, row_length=stage.sequence_length, repeats=repeats)
+
+
+def confirmed_lists(stage: RewardStage, inputs: Mapping[str, Path], framing: Framing) -> RankedLists:
+    """The pairs of earlier rounds that are trained on, each once."""
+    patches = _patches(stage, inputs, "train")
+    return RankedLists({PATCHES: patches}, framing, longest=stage.longest, row_length=stage.sequence_length)
+
+
+def _patches(stage: RewardStage, inputs: Mapping[str, Path], split: str) -> list[RankedRows]:
+    """A round that nobody labelled has left no rows."""
+    folders = [inputs[name] for name in stage.patches if rows_folder(inputs[name], PATCHES, split).exists()]
+    return [RankedRows(folder, PATCHES, split) for folder in folders]
 
 
 def statistics(chunks: list[GPTModel], stage: RewardStage, lists: RankedLists) -> dict[str, Any]:
@@ -140,6 +159,14 @@ def _line(found: Mapping[str, Any]) -> str:
         f"({domains}), calibration error {found['calibration']['error']:.3f}, "
         f"scores {found['mean']:.2f} +- {found['std']:.2f}"
     )
+
+
+def _confirmed_line(found: Mapping[str, Any]) -> str:
+    """A pair that a person confirmed and that the model still has the wrong way round is what the policy will use."""
+    said = f"accuracy {found['accuracy']:.3f} of {found['pairs']:,} confirmed pairs of earlier rounds"
+    if found["accuracy"] > 0.5:
+        return said
+    return f"{said}: what they speak against pays as before; raise alignment.ppo.online.pair_repeats"
 
 
 def _write_ledger(out: Path, parts: Mapping[str, RankedLists]) -> None:

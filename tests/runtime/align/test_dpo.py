@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 import torch
 from msgspec import structs
-from tests.runtime.align.stages import BEGIN, LENGTH, dpo_stage, write_pairs
+from tests.runtime.align.stages import BEGIN, dpo_stage, write_pairs
 
 from trainwright.runtime.align.dpo import DpoObjective
 from trainwright.runtime.align.dpo_rows import DpoRows, Lists
 from trainwright.runtime.align.packed import PADDING
-from trainwright.runtime.train.model import build_model
+from trainwright.runtime.train.model import model_of
 
 World = Callable[..., Any]
 PAIRS: dict[str, dict[str, Any]] = {
@@ -75,9 +75,7 @@ def test_the_loss_of_a_pair_is_that_of_the_paper_and_so_is_its_gradient(data: Pa
     stage = dpo_stage({})
     lists = Lists(stage, data, "train", begin=BEGIN)
     rows = DpoRows(stage, lists, epochs=1)
-    (chunk,) = build_model(
-        stage.model, stage.layout, sequence_length=LENGTH, rope_base=1e4, precision="fp32", attention="auto", seed=1
-    )
+    (chunk,) = model_of(stage, seed=1)
     batch = rows.micro_batch([0, 1])
     output = chunk(batch.tokens_BS, None, batch.edges_BE, labels=batch.labels_BS)
     policy: dict[int, torch.Tensor] = {}

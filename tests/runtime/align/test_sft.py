@@ -18,7 +18,7 @@ from trainwright.runtime.align.sft import SftObjective
 from trainwright.runtime.align.sft_rows import SftRows, Talk
 from trainwright.runtime.data.errors import DataError
 from trainwright.runtime.data.indexed import tokens_path, write_documents
-from trainwright.runtime.train.model import build_model
+from trainwright.runtime.train.model import model_of
 
 World = Callable[..., Any]
 PAIRS: dict[str, dict[str, Any]] = {
@@ -132,9 +132,7 @@ def test_packed_equals_unpacked_and_other_labels_change_nothing(data: Path) -> N
     stage = sft_stage({})
     rows = rows_of(data)
     objective = SftObjective(rows, stage)
-    (chunk,) = build_model(
-        stage.model, stage.layout, sequence_length=LENGTH, rope_base=1e4, precision="fp32", attention="auto", seed=1
-    )
+    (chunk,) = model_of(stage, seed=1)
     packed = rows.micro_batch(range(2))
     loss, counted, gradient = gradients(objective, chunk, packed)
     own_loss, own_counted, own_gradient = 0.0, 0, [torch.zeros_like(part) for part in gradient]

@@ -21,7 +21,7 @@ from torch import distributed  # noqa: E402
 
 from trainwright.runtime.align import dpo, sft  # noqa: E402
 from trainwright.runtime.train import checkpoint, parallel  # noqa: E402
-from trainwright.runtime.train.model import build_model  # noqa: E402
+from trainwright.runtime.train.model import model_of  # noqa: E402
 from trainwright.runtime.train.optimizer import build_optimizer, wrap  # noqa: E402
 from trainwright.spec.artefact import CHECKPOINTS  # noqa: E402
 from trainwright.spec.plan import DpoStage, SftStage  # noqa: E402
@@ -31,16 +31,7 @@ STAGES: dict[str, Any] = {"sft": sft_stage, "dpo": dpo_stage}
 
 def save_start(folder: Path, stage: SftStage | DpoStage) -> None:
     """`folder` is that of a stage whose checkpoint has other weights than those of the stage's own seed."""
-    chunks = build_model(
-        stage.model,
-        stage.layout,
-        sequence_length=stage.sequence_length,
-        rope_base=stage.rope_base,
-        precision=stage.precision,
-        attention="auto",
-        seed=stage.seed + 1,
-        placement=stage.placement,
-    )
+    chunks = model_of(stage, seed=stage.seed + 1)
     optimizer = build_optimizer(wrap(chunks, stage.layout), stage.optimizer, stage.layout, stage.precision)
     optimizer.step()  # makes the moments
     state = checkpoint.TrainState(

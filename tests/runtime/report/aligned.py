@@ -65,8 +65,8 @@ def stages(model: ModelPlan, layout: Layout, start: str) -> list[AnyStage]:
         found += [
             RewardStage(
                 name=f"reward@{number}", needs=(*needs, "sft", *patches), **_training(model, layout, "sft"),
-                round=number, data=("pairs",), patches=patches, epochs=1, longest=64, conditions={}, focal_gamma=2.0,
-                barrier_bound=5.0, barrier_weight=0.02, min_accuracy=0.6,
+                round=number, data=("pairs",), patches=patches, patch_repeats=1, epochs=1, longest=64,
+                conditions={}, focal_gamma=2.0, barrier_bound=5.0, barrier_weight=0.02, min_accuracy=0.6,
             ),
             PpoStage(
                 name=f"ppo@{number}", needs=(*needs, "sft", f"reward@{number}"),
@@ -168,6 +168,8 @@ def _reward(run: "MadeUpRun", number: int) -> None:
     accuracy = 0.5 + 0.2 * number
     domains = {"brief": {**own, "accuracy": accuracy - 0.1}, "long": {**own, "accuracy": accuracy + 0.1}}
     statistics = {"measured_on": "held_out", **own, "accuracy": accuracy, "by_domain": domains}
+    if number > 1:
+        statistics["confirmed"] = {**own, "accuracy": 0.9}
     run.write(name, "statistics.json", statistics)
     metrics = [
         _step(step, 0.7) | {

@@ -22,7 +22,7 @@ from msgspec import structs  # noqa: E402
 
 from trainwright.runtime.train import loop, parallel, step  # noqa: E402
 from trainwright.runtime.train.language import LanguageObjective  # noqa: E402
-from trainwright.runtime.train.model import build_model  # noqa: E402
+from trainwright.runtime.train.model import model_of  # noqa: E402
 from trainwright.runtime.train.optimizer import build_optimizer, set_learning_rate, wrap  # noqa: E402
 from trainwright.spec.plan import (  # noqa: E402
     CheckpointPlan,
@@ -141,10 +141,7 @@ def objective(stage: PhaseStage) -> LanguageObjective:
 
 def losses(stage: PhaseStage) -> list[list[float]]:
     """[loss, gradient norm] of every step, without the loop's surroundings."""
-    chunks = build_model(
-        stage.model, stage.layout, sequence_length=LENGTH, rope_base=stage.rope_base, precision=stage.precision,
-        attention="auto", loss=stage.loss, seed=stage.seed, placement=stage.placement,
-    )  # fmt: skip
+    chunks = model_of(stage, seed=stage.seed)
     wrapped = wrap(chunks, stage.layout)
     optimizer = build_optimizer(wrapped, stage.optimizer, stage.layout, stage.precision)
     set_learning_rate(optimizer, 3e-3)

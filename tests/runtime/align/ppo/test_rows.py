@@ -19,7 +19,7 @@ from trainwright.runtime.align.ppo.rows import Packer, answered, read_all, read_
 from trainwright.runtime.align.ppo.text import Text
 from trainwright.runtime.generate.generate import Generated
 from trainwright.runtime.train import parallel
-from trainwright.runtime.train.model import build_model
+from trainwright.runtime.train.model import model_of
 
 STAGE = toy.stage({"micro_batch": 1})
 
@@ -32,10 +32,7 @@ def alone() -> Iterator[None]:
 
 
 def model(head: Any) -> Any:
-    (chunk,) = build_model(
-        STAGE.model, STAGE.layout, sequence_length=toy.LENGTH, rope_base=STAGE.rope_base, precision="fp32",
-        attention="auto", seed=3, head=head,
-    )  # fmt: skip
+    (chunk,) = model_of(STAGE, seed=3, head=head)
     return chunk
 
 

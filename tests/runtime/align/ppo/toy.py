@@ -14,7 +14,7 @@ from tests.runtime.train.world import phase
 from trainwright.runtime.align.data.rows import RowWriter
 from trainwright.runtime.data.indexed import token_dtype, tokens_path, write_documents
 from trainwright.runtime.train import checkpoint
-from trainwright.runtime.train.model import build_model
+from trainwright.runtime.train.model import model_of
 from trainwright.runtime.train.optimizer import build_optimizer, wrap
 from trainwright.spec.artefact import CHECKPOINTS
 from trainwright.spec.plan import ConditionPlan, LearningRatePlan, PpoStage, PretrainPlan, TrainingStage
@@ -79,10 +79,7 @@ def write_starts(folder: Path, stage: PpoStage) -> None:
     """The results of `sft` and `reward@1`: random models. A collective of the stage's layout."""
     heads: list[tuple[str, Literal["language", "score"], int]] = [("sft", "language", 1), ("reward@1", "score", 2)]
     for name, head, seed in heads:
-        chunks = build_model(
-            stage.model, stage.layout, sequence_length=LENGTH, rope_base=stage.rope_base, precision=stage.precision,
-            attention="auto", seed=seed, placement=stage.placement, head=head,
-        )  # fmt: skip
+        chunks = model_of(stage, seed=seed, head=head)
         optimizer = build_optimizer(wrap(chunks, stage.layout), stage.optimizer, stage.layout, stage.precision)
         state = checkpoint.TrainState(
             stage=name, step=1, optimizer_steps=1, consumed_tokens=0, consumed_tokens_by_source={}

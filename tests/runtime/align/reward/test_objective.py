@@ -19,7 +19,7 @@ from trainwright.runtime.align.reward.losses import barrier, ordered_pairs, rank
 from trainwright.runtime.align.reward.objective import RewardObjective  # noqa: E402
 from trainwright.runtime.align.reward.ranked import RankedLists, Schedule  # noqa: E402
 from trainwright.runtime.align.reward.scores import score, values  # noqa: E402
-from trainwright.runtime.train.model import build_model  # noqa: E402
+from trainwright.runtime.train.model import model_of  # noqa: E402
 from trainwright.runtime.train.optimizer import build_optimizer, set_learning_rate, wrap  # noqa: E402
 from trainwright.runtime.train.step import train_step  # noqa: E402
 from trainwright.spec.plan import RewardStage  # noqa: E402
@@ -28,10 +28,7 @@ pytestmark = pytest.mark.usefixtures("alone")
 
 
 def build(stage: RewardStage) -> list[Any]:
-    return build_model(
-        stage.model, stage.layout, sequence_length=stage.sequence_length, rope_base=stage.rope_base,
-        precision=stage.precision, attention="auto", seed=stage.seed, head="score",
-    )  # fmt: skip
+    return model_of(stage, seed=stage.seed, head="score")
 
 
 def step_of(stage: RewardStage, lists: RankedLists) -> tuple[dict[str, float], float]:

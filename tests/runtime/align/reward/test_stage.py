@@ -3,9 +3,11 @@
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from msgspec import structs
@@ -18,12 +20,12 @@ from torch.distributed.checkpoint.api import CheckpointException
 from trainwright.runtime.align.data.rows import write_ranked
 from trainwright.runtime.align.ledger import LEDGER_FILE, LEDGER_ROWS_FILE
 from trainwright.runtime.align.reward.framing import Framing
-from trainwright.runtime.align.reward.stage import STATISTICS_FILE, ranked_lists, train
+from trainwright.runtime.align.reward.stage import STATISTICS_FILE, confirmed_lists, ranked_lists, train
 from trainwright.runtime.data.errors import DataError
 from trainwright.runtime.execute import EXIT_GATE, EXIT_OK, Documents, execute
 from trainwright.runtime.store import Store
 from trainwright.runtime.train import checkpoint, parallel
-from trainwright.runtime.train.model import build_model
+from trainwright.runtime.train.model import model_of
 from trainwright.runtime.train.optimizer import build_optimizer, wrap
 from trainwright.runtime.train.summary import PhaseError
 from trainwright.spec.artefact import CHECKPOINTS, METRICS_FILE, PATCHES
@@ -65,18 +67,17 @@ def stage(folder: Path) -> RewardStage:
 
 
 def chunks_of(stage: RewardStage, head: Any, seed: int) -> list[Any]:
-    return build_model(
-        stage.model, stage.layout, sequence_length=stage.sequence_length, rope_base=stage.rope_base,
-        precision=stage.precision, attention="auto", seed=seed, head=head,
-    )  # fmt: skip
+    return model_of(stage, seed=seed, head=head)
 
 
-def run(stage: RewardStage, folder: Path, out: Path, should_stop: Callable[[], bool] = lambda: False) -> dict[str, Any]:
+def run(
+    stage: RewardStage, folder: Path, out: Path, should_stop: Callable[[], bool] = lambda: False, **inputs: Path
+) -> dict[str, Any]:
     distributed.init_process_group("gloo", store=HashStore(), rank=0, world_size=1)
     out.mkdir(exist_ok=True)
     try:
         summary = train(
-            stage, inputs={"conversations": folder, "before": folder / "before"}, vocabulary=Spelling(),  # type: ignore[arg-type]
+            stage, inputs={"conversations": folder, "before": folder / "before", **inputs}, vocabulary=Spelling(),  # type: ignore[arg-type]
             root=folder, estimate=None, out=out, run_folder=out, should_stop=should_stop,
         )  # fmt: skip
     except BaseException:
@@ -163,6 +164,39 @@ def test_pairs_of_earlier_rounds_are_a_source_and_a_round_without_labels_is_none
     lists = ranked_lists(stage, inputs, "train", toy.framing())
     assert lists.names == ("pairs", PATCHES)
     assert [lists[number].source for number in range(len(lists))] == [0] * 60 + [1] * 8
+
+
+def test_confirmed_pairs_are_trained_on_as_often_as_the_spec_says_and_looked_at_once(
+    folder: Path, stage: RewardStage, tmp_path: Path
+) -> None:
+    stage = structs.replace(stage, patches=("online@1",), patch_repeats=3)
+    inputs = {"online@1": tmp_path, "conversations": folder}
+    for split, count in (("train", 4), ("held_out", 2)):
+        write_ranked(tmp_path, PATCHES, split, toy.lists(count, seed=1))
+    lists = ranked_lists(stage, inputs, "train", toy.framing())
+    own = [lists[number] for number in range(60, len(lists))]
+    assert [each.source for each in own] == [1] * 12
+    assert all(np.array_equal(own[0].conversations[0], each.conversations[0]) for each in own[:3])
+    assert not np.array_equal(own[0].conversations[0], own[3].conversations[0])
+    assert len(ranked_lists(stage, inputs, "held_out", toy.framing())) == 20 + 2
+    assert len(confirmed_lists(stage, inputs, toy.framing())) == 4
+
+
+def test_repeated_pairs_outweigh_the_many_that_speak_against_them(
+    folder: Path, before: Path, stage: RewardStage, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    trained = toy.lists(6, seed=len("train"))  # the first of `folder`'s own
+    contrary = [replace(each, answers=each.answers[::-1], margin=0.0) for each in trained]
+    write_ranked(tmp_path, PATCHES, "train", contrary)
+    agrees = {}
+    for repeats in (1, 30):
+        one = structs.replace(stage, name=f"reward-{repeats}", patches=("online",), patch_repeats=repeats, epochs=2)
+        summary = run(one, folder, tmp_path / one.name, online=tmp_path)
+        agrees[repeats] = json.loads((tmp_path / one.name / STATISTICS_FILE).read_text())["confirmed"]["accuracy"]
+        assert summary["confirmed_accuracy"] == agrees[repeats]
+        told = "raise alignment.ppo.online.pair_repeats" in capfd.readouterr().out
+        assert told == (agrees[repeats] <= 0.5)
+    assert agrees[1] < 0.8 < agrees[30]
 
 
 def test_a_condition_that_cannot_be_read_is_told(tmp_path: Path) -> None:

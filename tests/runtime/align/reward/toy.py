@@ -54,7 +54,8 @@ def stage(layout: dict[str, Any] | None = None, *, model: dict[str, Any] | None 
     base = phase({"layout": layout or {}, "steps": 1, "model": model or {}})
     values = {name: getattr(base, name) for name in TrainingStage.__struct_fields__}
     values |= {
-        "name": "reward@1", "needs": ("conversations",), "round": 1, "data": ("pairs",), "patches": (), "epochs": 2,
+        "name": "reward@1", "needs": ("conversations",), "round": 1, "data": ("pairs",), "patches": (),
+        "patch_repeats": 1, "epochs": 2,
         "longest": LONGEST, "conditions": {}, "focal_gamma": 2.0, "barrier_bound": 5.0, "barrier_weight": 0.02,
         "min_accuracy": None, "sequence_length": LENGTH, "tokens_per_step": 8 * LENGTH,
         "optimizer": OptimizerPlan(kind="adamw", betas=(0.9, 0.95), eps=1e-8, weight_decay=0.01, clip=1.0),

@@ -23,7 +23,7 @@ from trainwright.runtime.align.reward.objective import RewardObjective  # noqa: 
 from trainwright.runtime.align.reward.ranked import Schedule  # noqa: E402
 from trainwright.runtime.align.reward.scores import values  # noqa: E402
 from trainwright.runtime.train import parallel, step  # noqa: E402
-from trainwright.runtime.train.model import build_model  # noqa: E402
+from trainwright.runtime.train.model import model_of  # noqa: E402
 from trainwright.runtime.train.optimizer import build_optimizer, set_learning_rate, wrap  # noqa: E402
 from trainwright.spec.plan import RewardStage  # noqa: E402
 
@@ -32,10 +32,7 @@ def trained(stage: RewardStage, folder: Path) -> dict[str, Any]:
     lists = toy.read(folder, stage)
     schedule = Schedule(lists, stage)
     objective = RewardObjective(stage, lists, schedule)
-    chunks = build_model(
-        stage.model, stage.layout, sequence_length=stage.sequence_length, rope_base=stage.rope_base,
-        precision=stage.precision, attention="auto", seed=stage.seed, placement=stage.placement, head="score",
-    )  # fmt: skip
+    chunks = model_of(stage, seed=stage.seed, head="score")
     wrapped = wrap(chunks, stage.layout)
     optimizer = build_optimizer(wrapped, stage.optimizer, stage.layout, stage.precision)
     set_learning_rate(optimizer, 1e-3)
