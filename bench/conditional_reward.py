@@ -72,8 +72,8 @@ def stage(seed: int) -> RewardStage:
         optimizer=OptimizerPlan(kind="adamw", betas=(0.9, 0.95), eps=1e-8, weight_decay=0.01, clip=1.0),
         attention="auto", layout=ONE_PROCESS, placement=Placement(nodes=1, ranks_per_node=1, chunks=()),
         checkpoint=CheckpointPlan(every_steps=None, every_seconds=None, keep=1), log_every=1, round=1, data=("pairs",),
-        patches=(), epochs=1, longest=ROW // 2, conditions={}, focal_gamma=2.0, barrier_bound=5.0, barrier_weight=0.02,
-        min_accuracy=None,
+        patches=(), patch_repeats=1, epochs=1, longest=ROW // 2, conditions={}, focal_gamma=2.0, barrier_bound=5.0,
+        barrier_weight=0.02, min_accuracy=None,
     )  # fmt: skip
 
 

@@ -74,17 +74,9 @@ def build(phase: PhaseStage, prompts_BS: Tensor, new: int) -> dict[str, dict[str
     from trainwright.runtime.export.names import llama, translate
     from trainwright.runtime.generate.generate import generate
     from trainwright.runtime.generate.sampling import Sampling
-    from trainwright.runtime.train.model import build_model
+    from trainwright.runtime.train.model import model_of
 
-    chunks = build_model(
-        phase.model,
-        phase.layout,
-        sequence_length=phase.sequence_length,
-        rope_base=phase.rope_base,
-        precision=phase.precision,
-        attention=phase.attention,
-        seed=phase.seed,
-    )
+    chunks = model_of(phase, seed=phase.seed)
     prompts = prompts_BS.tolist()
 
     def ours(sampling: Sampling) -> list[list[int]]:

@@ -106,7 +106,7 @@ def write_inputs(folder: Path, stage: PpoStage, prompt: int) -> None:
     from trainwright.runtime.align.data.rows import RowWriter
     from trainwright.runtime.data.indexed import token_dtype, tokens_path, write_documents
     from trainwright.runtime.train import checkpoint
-    from trainwright.runtime.train.model import build_model
+    from trainwright.runtime.train.model import model_of
     from trainwright.runtime.train.optimizer import build_optimizer, wrap
 
     random = np.random.default_rng(0)
@@ -120,10 +120,7 @@ def write_inputs(folder: Path, stage: PpoStage, prompt: int) -> None:
     write_documents(tokens_path(folder, "text", "train"), documents, token_dtype(size))
     heads: tuple[tuple[str, Literal["language", "score"]], ...] = (("sft", "language"), ("reward@1", "score"))
     for name, head in heads:
-        chunks = build_model(
-            stage.model, stage.layout, sequence_length=stage.sequence_length, rope_base=stage.rope_base,
-            precision=stage.precision, attention=stage.attention, seed=1, loss=stage.loss, head=head,
-        )  # fmt: skip
+        chunks = model_of(stage, seed=1, head=head)
         optimizer = build_optimizer(wrap(chunks, stage.layout), stage.optimizer, stage.layout, stage.precision)
         state = checkpoint.TrainState(
             stage=name, step=1, optimizer_steps=1, consumed_tokens=0, consumed_tokens_by_source={}

@@ -129,17 +129,9 @@ def build(phase: PhaseStage) -> list[Side]:
 def our_side(name: str, phase: PhaseStage, drawn: Batch) -> Side:
     """The runtime's own step: model, gradient buffers, optimizer and schedule as a phase uses them."""
     from trainwright.runtime.train import language, optimizer, step
-    from trainwright.runtime.train.model import build_model
+    from trainwright.runtime.train.model import model_of
 
-    (model,) = chunks = build_model(
-        phase.model,
-        phase.layout,
-        sequence_length=phase.sequence_length,
-        rope_base=phase.rope_base,
-        precision=phase.precision,
-        attention=phase.attention,
-        seed=phase.seed,
-    )
+    (model,) = chunks = model_of(phase, seed=phase.seed)
     wrapped = optimizer.wrap(chunks, phase.layout)
     adam = optimizer.build_optimizer(wrapped, phase.optimizer, phase.layout, phase.precision)
     optimizer.set_learning_rate(adam, phase.learning_rate.peak)
