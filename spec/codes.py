@@ -80,6 +80,7 @@ _COMPILER = (
     Code("TW224", "source-not-found", "error", "a local source has no file"),
     Code("TW225", "name-of-two-things", "error", "a source and a mixture have the same name"),
     Code("TW226", "join-without-repositories", "error", "a source that is not code is to be joined by repository"),
+    Code("TW227", "source-option-does-nothing", "error", "a key that does nothing for this kind of source"),
     Code("TW230", "no-phases", "error", "there is no phase to train"),
     Code("TW231", "duplicate-phase", "error", "two phases have the same name"),
     Code("TW232", "reserved-name", "error", "a phase has the name of another kind of stage"),

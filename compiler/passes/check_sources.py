@@ -1,10 +1,16 @@
-"""Every local source is there, and what is joined by repository is code."""
+"""Every local source is there, what is joined by repository is code, and no key does nothing for its kind."""
 
 from collections.abc import Iterator
 
 from trainwright.compiler.draft import Check, Draft
 from trainwright.spec.diagnostics import Diagnostic
 from trainwright.spec.files import STDLIB, is_remote, local_files
+from trainwright.spec.spec import Source
+
+# Which keys say something for which kinds; those that are not here do for all, and `join` has a code of its own.
+_TEXT, _TALK = ("text", "code"), ("chat", "preference", "prompts")
+_KEYS = {"format": _TEXT, "text_key": _TEXT, "recipe": _TEXT, "tokens": _TALK}
+_PLAIN = Source(path="")
 
 
 def check_sources(draft: Draft) -> Iterator[Diagnostic]:
@@ -14,6 +20,7 @@ def check_sources(draft: Draft) -> Iterator[Diagnostic]:
             where = draft.value_at("data", "sources", name, "join")
             label = draft.label(f"of kind `{source.kind}`", "data", "sources", name, "kind")
             yield Diagnostic("TW226", message, where, 'write kind = "code", or take `join` out', labels=label)
+        yield from _idle_keys(draft, name, source)
         where = draft.value_at("data", "sources", name, "path")
         if source.path.startswith("python://") and source.path != STDLIB:
             message = f"`{source.path}` is not a source of text that Python has"
@@ -28,6 +35,19 @@ def check_sources(draft: Draft) -> Iterator[Diagnostic]:
             else:
                 message = f"nothing matches `{source.path}`"
             yield Diagnostic("TW224", message, where, "relative paths start at the spec's folder")
+
+
+def _idle_keys(draft: Draft, name: str, source: Source) -> Iterator[Diagnostic]:
+    for key, kinds in _KEYS.items():
+        if source.kind not in kinds and getattr(source, key) != getattr(_PLAIN, key):
+            message = f"`{key}` does nothing for a source of kind `{source.kind}`"
+            where = draft.key_at("data", "sources", name, key)
+            yield Diagnostic("TW227", message, where, f"take it out: it is for kind {' or '.join(kinds)}")
+    if source.join == "none" and source.join_size != _PLAIN.join_size:
+        where = draft.key_at("data", "sources", name, "join_size")
+        yield Diagnostic(
+            "TW227", "`join_size` does nothing without `join`", where, 'write join = "repository", or take it out'
+        )
 
 
 CHECK_SOURCES = Check(check_sources, needs=("spec.data",), holds="sources are there")

@@ -58,6 +58,10 @@ def test_the_rounds_stand_one_behind_the_other(tmp_path: Path) -> None:
     assert [name for name in names if name in rounds] == rounds
     assert stage(plan, "reward@2").needs == ("tokenizer", "conversations", "sft", "online@1")
     assert stage(plan, "reward@2").patches == ("online@1",)
+    repeated = plan_of(tmp_path, ALL, "alignment.ppo.online.pair_repeats=4")
+    changed = [each.name for each in repeated.stages if each.fingerprint != plan.stage(each.name).fingerprint]
+    assert changed == ["reward@2", "ppo@2", "online@2"]
+    assert stage(repeated, "reward@2").patch_repeats == 4
     assert stage(plan, "ppo@2").needs == ("tokenizer", "conversations", "sft", "reward@2")
 
 
@@ -156,6 +160,9 @@ def test_what_the_runtime_cannot_do_blocks_the_run_beforehand(tmp_path: Path) ->
         (("alignment.ppo.topology={tensor=2}",), "TW301"),
         (("alignment.ppo.placement='split'",), "TW301"),
         (("data.mixtures.base.dialogues=1",), "TW260"),
+        (("data.sources.dialogues.text_key='content'",), "TW227"),
+        (("data.sources.pairs.recipe='clean'",), "TW227"),
+        (("data.sources.books.join_size='1MiB'",), "TW227"),
     ],
 )
 def test_mistakes_are_told_before_anything_runs(tmp_path: Path, sets: tuple[str, ...], code: str) -> None:
