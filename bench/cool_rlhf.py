@@ -90,11 +90,12 @@ def exploit(folder: Path) -> dict[str, Any]:
     poison(folder / "chat")
     (folder / "chat" / "label_against.py").write_text(LABELLER, "utf-8")
     labeller = "alignment.ppo.online.labeller.command=['python3', 'chat/label_against.py']"
+    sets = ("alignment.ppo.rounds=2", "alignment.ppo.probes=100")
     return {
         f"each pair {repeats} times": rounds_of(
-            run(folder, spec, "alignment.ppo.rounds=2", labeller, f"alignment.ppo.online.pair_repeats={repeats}")
+            run(folder, spec, *sets, labeller, f"alignment.ppo.online.pair_repeats={repeats}")
         )
-        for repeats in (1, 16)
+        for repeats in (1, 8)
     }
 
 
@@ -153,7 +154,8 @@ def run(folder: Path, spec: Path, *sets: str) -> Path:
 
 
 def probes(made: Path) -> dict[str, dict[str, float]]:
-    """Of the last round, by model: the reward model's score, what can be checked (0 to 2), nats from the reference."""
+    """Of the last round, by model on held-out questions: the reward model's score, what can be checked (0 to 2), nats
+    from the reference."""
     last = sorted((made / "stages").glob("ppo@*"))[-1]
     rows = [json.loads(line) for line in (last / "probes.jsonl").open("rb")]
     return {
@@ -165,7 +167,7 @@ def probes(made: Path) -> dict[str, dict[str, float]]:
             "queries": len(own),
         }
         for model in ("start", "early", "late")
-        if (own := [row for row in rows if row["model"] == model])
+        if (own := [row for row in rows if row["model"] == model and row["split"] == "held_out"])
     }
 
 

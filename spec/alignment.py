@@ -158,6 +158,9 @@ class Ppo(Table, kw_only=True, frozen=True, rename={"from_": "from"}):
     iterations: Annotated[Count, Meta(description="Of one round.")] = 400
     queries_per_iteration: Annotated[Count, Meta(description="Answered in one iteration.")] = 512
     max_new_tokens: Annotated[Count, Meta(description="Of an answer; ours.")] = 1024
+    probes: Annotated[
+        Count, Meta(description="Queries that a round's models are compared by, held-out ones first; ours.")
+    ] = 256
     sequence_length: Annotated[
         Count | None,
         Meta(description="Query and answer; that of the stage it starts from, if absent.", examples=[4096]),

@@ -79,6 +79,7 @@ class PpoStage(TrainingStage, kw_only=True, frozen=True, tag="ppo"):
     queries: str
     conditions: dict[str, ConditionPlan]
     max_new_tokens: int
+    probes: int  # queries that its models are compared by
     temperature: float
     top_p: float
     kl: float

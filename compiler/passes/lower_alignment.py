@@ -124,6 +124,7 @@ def _ppo(draft: Draft, ppo: Ppo, number: int) -> PpoStage:
         queries=ppo.queries,
         conditions=_conditions(draft),
         max_new_tokens=ppo.max_new_tokens,
+        probes=ppo.probes,
         temperature=ppo.temperature,
         top_p=ppo.top_p,
         kl=ppo.kl,

@@ -62,14 +62,14 @@ def best_and_worst(rows: Sequence[Rollout]) -> tuple[Rollout, ...]:
 def side_by_side(rounds: Mapping[str, Sequence[Probe]]) -> tuple[SideBySide, ...]:
     """Some queries with the answers of every round's models, from the rounds' probes by the name of their stage.
 
-    Those that most models have answered, and domains in turn.
+    Those that most models have answered, held-out ones first, and domains in turn.
     """
     answered: defaultdict[str, list[tuple[str, Probe]]] = defaultdict(list)
     for stage, probes in rounds.items():
         for probe in probes:
             answered[probe.query].append((stage, probe))
     by_domain: defaultdict[str, list[str]] = defaultdict(list)
-    for query in sorted(answered, key=lambda query: -len(answered[query])):
+    for query in sorted(answered, key=lambda query: (-len(answered[query]), answered[query][0][1].split != "held_out")):
         by_domain[answered[query][0][1].domain].append(query)
     in_turn = [query for query in chain.from_iterable(zip_longest(*by_domain.values())) if query is not None]
     return tuple(_side_by_side(answered[query]) for query in in_turn[:QUERIES])

@@ -31,6 +31,7 @@ class Asked:
 
     id: str
     domain: str
+    held_out: bool
     prompt_tokens: tuple[int, ...]
     answers: dict[str, Answer]
 
@@ -57,7 +58,7 @@ def _asked(query: str, found: dict[str, Any]) -> Asked:
         for model, row in found.items()
     }
     first = found["start"]
-    return Asked(query, first["domain"], tuple(first["prompt_tokens"]), answers)
+    return Asked(query, first["domain"], first["split"] == "held_out", tuple(first["prompt_tokens"]), answers)
 
 
 def messages_of(tokens: tuple[int, ...], vocabulary: Vocabulary) -> list[dict[str, str]]:

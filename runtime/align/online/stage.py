@@ -1,6 +1,6 @@
 """The online stage: after a round of PPO, what the policy exploited, whom to ask, and what was said.
 
-    <stage>/exploits.json      what the late answers show, and figures of all three models
+    <stage>/exploits.json      what the late answers show, and figures of all three models on held-out queries
             candidates.jsonl   pairs for somebody to judge
             labels.jsonl       the judgements that were found: id, choice, from where
             rows/patches.*     confirmed pairs as ranked rows, for the next reward model; none where nobody judged
@@ -52,7 +52,8 @@ def run(
     exploits = find_exploits(asked, stage.barrier_bound, judged)
     for exploit in exploits:
         progress(f"exploited: {exploit.says}")
-    models = {model: _figures(asked, model) for model in MODELS}
+    compared = [each for each in asked if each.held_out] or asked
+    models = {model: _figures(compared, model) for model in MODELS}
     found = {"exploits": [exploit.plain() for exploit in exploits], "agreement": judged, "models": models}
     (out / EXPLOITS_FILE).write_text(json.dumps(found, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
     _write_lines(out / LABELS_FILE, [{"id": id_, "choice": choice} for id_, choice in sorted(labels.choices.items())])

@@ -2,9 +2,8 @@
 
 `probes.jsonl` has the rows of `rollouts.jsonl` and three keys more: {"model": "start" (the reference), "early" (the
 actor after a tenth of the iterations in which it learns, at least one), "late" (the actor at the end), "split" (of the
-queries: "held_out", or "train" if none are held out), "prompt_tokens" (without `<s>`)}. "iteration" is how many
-iterations the model had seen. All three answer the same queries, at most as many as an iteration has, from the same
-seeds.
+query: "held_out", or "train" where too few are held out), "prompt_tokens" (without `<s>`)}. "iteration" is how many
+iterations the model had seen. All three answer the same queries from the same seeds.
 """
 
 import json
@@ -16,7 +15,7 @@ import torch
 from torch import distributed
 
 from trainwright.runtime import host
-from trainwright.runtime.align.data.rows import Queries
+from trainwright.runtime.align.data.rows import Queries, Query
 from trainwright.runtime.align.ppo.iteration import Answering, Judging
 from trainwright.runtime.align.ppo.models import Frozen, Learner
 from trainwright.runtime.align.ppo.queries import PROBES, answer_seeds, draw, short_enough
@@ -35,21 +34,24 @@ class Probes:
     """The queries of a stage that its models are compared by."""
 
     stage: PpoStage
-    source: Queries
-    rows: list[int]
+    queries: list[Query]
+    places: list[tuple[str, int]]  # of each query: its split, and its row there
     path: Path
 
     @classmethod
     def of(cls, stage: PpoStage, conversations: Path, longest: int, out: Path) -> "Probes":
         """From the folder of the conversations stage; queries of more than `longest` tokens are left out."""
-        source = Queries(conversations, stage.queries, "held_out")
-        fitting = short_enough(source, longest)
-        if not fitting:
-            source = Queries(conversations, stage.queries, "train")
+        queries: list[Query] = []
+        places: list[tuple[str, int]] = []
+        for split in ("held_out", "train"):
+            source = Queries(conversations, stage.queries, split)
             fitting = short_enough(source, longest)
-        count = min(len(fitting), stage.sequences_per_step)
-        chosen = draw(len(fitting), count, seed=stage.seed, round_=stage.round, iteration=0)
-        return cls(stage, source, [fitting[place] for place in chosen], out / PROBES_FILE)
+            count = min(len(fitting), stage.probes - len(queries))
+            if count:
+                chosen = draw(len(fitting), count, seed=stage.seed, round_=stage.round, iteration=0)
+                places += [(split, fitting[place]) for place in chosen]
+                queries += [source[fitting[place]] for place in chosen]
+        return cls(stage, queries, places, out / PROBES_FILE)
 
     def cut_back(self, iteration: int) -> None:
         """The file holds no answers of models that come later."""
@@ -70,7 +72,7 @@ class Probes:
         complete = torch.zeros((), dtype=torch.float64, device=host.device())
         if distributed.get_rank() == 0:
             there = self._written()
-            if all(there.get(model, 0) == len(self.rows) for model in due):
+            if all(there.get(model, 0) == len(self.queries) for model in due):
                 complete += 1
             else:
                 cut_back(self.path, iteration - 1)
@@ -93,7 +95,7 @@ class Probes:
             asked = judging.reference if model == "start" else actor
             rows = self._rows(asked, answering, judging, vocabulary, iteration)
             if distributed.get_rank() == 0:
-                append(self.path, [{**row, "model": model, "split": self.source.split} for row in rows])
+                append(self.path, [{**row, "model": model} for row in rows])
 
     def _rows(
         self,
@@ -103,16 +105,18 @@ class Probes:
         vocabulary: Vocabulary,
         iteration: int,
     ) -> list[dict[str, Any]]:
-        seeds = answer_seeds(PROBES, len(self.rows), seed=self.stage.seed, round_=self.stage.round, iteration=0)
-        rollouts = answering.answer(asked.here(), self.source, self.rows, seeds)
+        every = range(len(self.queries))
+        seeds = answer_seeds(PROBES, len(every), seed=self.stage.seed, round_=self.stage.round, iteration=0)
+        rollouts = answering.answer(asked.here(), self.queries, every, seeds)
         scores = judging.appraisers.ask("scores", rollouts)
         packer = judging.packer(rollouts)
-        rows = packer.micro_batches(range(len(self.rows)))
+        rows = packer.micro_batches(every)
         (log_probs_N,) = judging.read(read_log_probs, asked, packer, rows)
         (reference_N,) = judging.read(read_log_probs, judging.reference, packer, rows)
         judged = Judged(rollouts, scores(), log_probs_N, reference_N)
-        prompts = [query.prompt.tolist() for query in rollouts.queries]
         return [
-            {**row, "prompt_tokens": prompt}
-            for row, prompt in zip(judged.rows(vocabulary, iteration), prompts, strict=True)
+            {**row, "query_row": place, "split": split, "prompt_tokens": query.prompt.tolist()}
+            for row, (split, place), query in zip(
+                judged.rows(vocabulary, iteration), self.places, self.queries, strict=True
+            )
         ]

@@ -36,7 +36,7 @@ def asked(late: list[str], early: list[str] = PLAIN, scores: tuple[float, float,
     for number, (first, last) in enumerate(zip(early, late, strict=True)):
         texts = {"start": PLAIN[number], "early": first, "late": last}
         answers = {model: answer(model, texts[model], scores[place]) for place, model in enumerate(texts)}
-        found.append(Asked(f"q{number}", "default", (1, 2, 3), answers))
+        found.append(Asked(f"q{number}", "default", True, (1, 2, 3), answers))
     return found
 
 
@@ -83,7 +83,7 @@ def test_pairs_that_show_an_exploit_come_first() -> None:
 
 def test_the_order_of_two_answers_tells_nothing() -> None:
     rows = [
-        Asked(f"q{number}", "d", (1,), {m: answer(m, f"{m} {number}") for m in ("start", "early", "late")})
+        Asked(f"q{number}", "d", True, (1,), {m: answer(m, f"{m} {number}") for m in ("start", "early", "late")})
         for number in range(40)
     ]
     firsts = [each.answers[0].model for each in choose_candidates(rows, [], round_=1, fast=40, slow=0)]
@@ -229,10 +229,11 @@ def inputs(tmp_path: Path) -> dict[str, Path]:
                     "query": f"{number}",
                     "model": model,
                     "domain": "default",
+                    "split": "held_out" if number % 2 else "train",
                     "prompt_tokens": prompt,
                     "answer": said,
                     "answer_tokens": [*vocabulary.encode(said), vocabulary.special_tokens["<|im_end|>"]],
-                    "score": 2.0 if model == "late" else 0.5,
+                    "score": (2.0 if model == "late" else 0.5) + (0.0 if number % 2 else 9.0),  # of the compared
                     "kl": 0.1,
                     "truncated": False,
                 }
@@ -273,6 +274,7 @@ def test_a_round_without_labels_goes_on_and_says_so(inputs: dict[str, Path], tmp
     assert (summary["candidates"], summary["pairs"], summary["agreement"]) == (5, 0, None)
     assert any("certainly" in line for line in said)
     assert any("no labels" in line for line in said)
+    assert (summary["reward_start"], summary["reward_late"]) == (0.5, 2.0)  # of held-out queries alone
     assert not rows_folder(out, "patches", "train").exists()
 
 

@@ -72,12 +72,13 @@ def test_a_round_leaves_both_models_its_figures_its_rollouts_and_its_probes(worl
     mean = sum(row["score"] for row in answers[8:16]) / 8
     assert second["ppo/reward_mean"] == pytest.approx(mean, rel=1e-12)
     probes = rows(out / "probes.jsonl")
-    assert [(row["model"], row["iteration"]) for row in probes] == [("start", 0)] * 5 + [("early", 2)] * 5 + [
-        ("late", 3)
-    ] * 5
-    assert {row["split"] for row in probes} == {"held_out"}
-    assert len({tuple(row["prompt_tokens"]) for row in probes}) == 5
-    assert all(row["kl"] == 0.0 for row in probes[:5])
+    asked = [(model, at) for model, at in (("start", 0), ("early", 2), ("late", 3)) for _ in range(7)]
+    assert [(row["model"], row["iteration"]) for row in probes] == asked
+    # Five are held out; two of those that are trained on fill up.
+    assert [row["split"] for row in probes] == (["held_out"] * 5 + ["train"] * 2) * 3
+    assert all(row["query"] == f"{row['split']}-{row['query_row']}" for row in probes)
+    assert len({tuple(row["prompt_tokens"]) for row in probes}) == 7
+    assert all(row["kl"] == 0.0 for row in probes[:7])
 
     assert (
         checkpoints(out / "checkpoints")

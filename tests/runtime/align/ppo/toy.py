@@ -49,9 +49,9 @@ def stage(
     values |= {
         "name": "ppo@1", "needs": (), "steps": 3, "learning_rate": constant, "start_from": "sft", "round": 1,
         "reference_from": "sft", "reward_from": "reward@1", "critic_from": None, "queries": "questions",
-        "conditions": {"odd": ConditionPlan(path="odd.txt", digest=None)}, "max_new_tokens": NEW, "temperature": 1.0,
-        "top_p": 0.9, "kl": 0.01, "discount": 1.0, "gae_lambda": 0.99, "clip": 0.2, "value_clip": None,
-        "normalise_advantages": False, "mini_batches": 1, "epochs": 1, "critic_warmup": 1,
+        "conditions": {"odd": ConditionPlan(path="odd.txt", digest=None)}, "max_new_tokens": NEW, "probes": 7,
+        "temperature": 1.0, "top_p": 0.9, "kl": 0.01, "discount": 1.0, "gae_lambda": 0.99, "clip": 0.2,
+        "value_clip": None, "normalise_advantages": False, "mini_batches": 1, "epochs": 1, "critic_warmup": 1,
         "critic_learning_rate": rate, "placement_kind": "colocated", "offload": True, "sequence_length": LENGTH,
         "tokens_per_step": 8 * LENGTH, "critic_layout": phase({"layout": critics, "steps": 1}).layout,
         "pretrain": PretrainPlan(mixture={"prose": 0.5, "code": 0.5}, weight=0.5, share=0.5, sequence_length=LENGTH),
