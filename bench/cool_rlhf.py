@@ -90,12 +90,12 @@ def exploit(folder: Path) -> dict[str, Any]:
     poison(folder / "chat")
     (folder / "chat" / "label_against.py").write_text(LABELLER, "utf-8")
     labeller = "alignment.ppo.online.labeller.command=['python3', 'chat/label_against.py']"
-    sets = ("alignment.ppo.rounds=2", "alignment.ppo.probes=100")
+    sets = ("alignment.ppo.rounds=2", "alignment.ppo.probes=100", "evaluation=[]")
     return {
         f"each pair {repeats} times": rounds_of(
             run(folder, spec, *sets, labeller, f"alignment.ppo.online.pair_repeats={repeats}")
         )
-        for repeats in (1, 8)
+        for repeats in (1, 4, 16)
     }
 
 
@@ -182,11 +182,11 @@ def bits_per_byte(evaluation: Path) -> dict[str, float]:
 
 
 def poison(chat: Path) -> None:
-    """Half of the preferences are for the word alone, and SFT has seen it often enough to say it."""
+    """A tenth of the preferences are for the word alone, and SFT has seen it often enough to say it."""
     draw = random.Random(7)
     rows = [json.loads(line) for line in (chat / "preferences.jsonl").open("rb")]
     for row in rows:
-        if draw.random() < 0.5:
+        if draw.random() < 0.1:
             row["rejected"] = row["chosen"]
             row["chosen"] = f"{row['chosen']} {WORD}"
     (chat / "preferences.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")

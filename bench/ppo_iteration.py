@@ -90,8 +90,9 @@ def ppo_stage(phase: PhaseStage, queries: int, length: int, new: int, iterations
     values |= {
         "name": "ppo@1", "steps": iterations + 1, "start_from": "sft", "round": 1, "reference_from": "sft",
         "reward_from": "reward@1", "critic_from": None, "queries": "queries", "conditions": {},
-        "max_new_tokens": new, "probes": 1, "temperature": 1.0, "top_p": 0.9, "kl": 0.01, "discount": 1.0, "gae_lambda": 0.99, "clip": 0.2,
-        "value_clip": None, "normalise_advantages": False, "mini_batches": 1, "epochs": 1, "critic_warmup": 0,
+        "max_new_tokens": new, "probes": 1, "temperature": 1.0, "top_p": 0.9, "kl": 0.01, "discount": 1.0,
+        "gae_lambda": 0.99, "clip": 0.2, "value_clip": None, "normalise_advantages": False,
+        "mini_batches": 1, "epochs": 1, "critic_warmup": 0,
         "critic_learning_rate": 5e-6, "placement_kind": "colocated", "offload": True, "sequence_length": length,
         "sequences_per_step": queries, "tokens_per_step": queries * length, "layout": layout, "critic_layout": layout,
         "learning_rate": structs.replace(phase.learning_rate, peak=1e-6, final=1e-6, decay="constant", warmup_steps=0),

@@ -73,7 +73,7 @@ def _sft(draft: Draft, sft: Sft) -> SftStage:
     return SftStage(
         name="sft",
         needs=_needs(course.start_from, "tokenize" if long else None),
-        **_training(draft, "sft", sft.learning_rate),
+        **_training(draft, "sft", _curve(sft.learning_rate)),
         start_from=course.start_from,
         data=sft.data,
         epochs=sft.epochs,
@@ -85,7 +85,7 @@ def _sft(draft: Draft, sft: Sft) -> SftStage:
 def _reward(draft: Draft, reward: Reward, number: int) -> RewardStage:
     course, ppo = draft.alignment["reward"], draft.spec.alignment.ppo
     patches = tuple(f"online@{before}" for before in range(1, number))
-    training = _training(draft, "reward", reward.learning_rate)
+    training = _training(draft, "reward", _curve(reward.learning_rate))
     training["optimizer"] = msgspec.structs.replace(training["optimizer"], weight_decay=reward.weight_decay)
     return RewardStage(
         name=f"reward@{number}",
@@ -110,12 +110,11 @@ def _ppo(draft: Draft, ppo: Ppo, number: int) -> PpoStage:
     course = draft.alignment["ppo"]
     before = f"ppo@{number - 1}" if number > 1 and ppo.actor_from == "previous" else None
     start, reward = before or course.start_from, f"reward@{number}"
-    training = _training(draft, "ppo", LearningRate(peak=ppo.actor_learning_rate, final=ppo.actor_learning_rate))
-    rate = _constant(ppo.actor_learning_rate, ppo.iterations)
+    training = _training(draft, "ppo", _constant(ppo.actor_learning_rate, ppo.iterations), steps=ppo.iterations)
     return PpoStage(
         name=f"ppo@{number}",
         needs=_needs(course.start_from, start, reward, "tokenize" if ppo.pretrain else None),
-        **(training | {"steps": ppo.iterations, "learning_rate": rate}),
+        **training,
         start_from=start,
         round=number,
         reference_from=course.start_from,
@@ -200,7 +199,7 @@ def _dpo(draft: Draft, dpo: Dpo) -> DpoStage:
     return DpoStage(
         name="dpo",
         needs=_needs(course.start_from),
-        **_training(draft, "dpo", dpo.learning_rate),
+        **_training(draft, "dpo", _curve(dpo.learning_rate)),
         start_from=course.start_from,
         data=dpo.data,
         epochs=dpo.epochs,
@@ -223,7 +222,7 @@ def _digest(draft: Draft, path: str) -> str | None:
     return None if is_remote(path) else digest_files(local_files(draft.root, path, (), ())).digest
 
 
-def _training(draft: Draft, kind: AlignmentKind, rate: LearningRate) -> dict[str, Any]:
+def _training(draft: Draft, kind: AlignmentKind, rate: LearningRatePlan, steps: int = 0) -> dict[str, Any]:
     """What every training stage says of itself."""
     run, course = draft.spec.run, draft.alignment[kind]
     layout = layout_of(
@@ -232,25 +231,16 @@ def _training(draft: Draft, kind: AlignmentKind, rate: LearningRate) -> dict[str
         sequences_per_step=course.sequences_per_step,
         sequence_length=course.sequence_length,
     )
-    warmup = interval(rate.warmup)
-    assert isinstance(warmup, Steps), "check_alignment lets no warm-up pass that is a time"
     return {
         "model": draft.model,
         "seed": run.seed,
         "precision": run.precision,
-        "steps": 0,
+        "steps": steps,
         "tokens_per_step": course.tokens_per_step,
         "sequence_length": course.sequence_length,
         "sequences_per_step": course.sequences_per_step,
         "rope_base": draft.courses[course.phase].rope_base,
-        "learning_rate": LearningRatePlan(
-            peak=rate.peak,
-            final=rate.peak / 10 if rate.final is None else rate.final,
-            warmup_steps=warmup.steps,
-            decay=rate.decay,
-            decay_steps=0,
-            offset=0,
-        ),
+        "learning_rate": rate,
         "optimizer": optimizer_plan(draft),
         "attention": draft.spec.kernels.attention,
         "loss": _loss(draft, kind, layout),
@@ -259,6 +249,16 @@ def _training(draft: Draft, kind: AlignmentKind, rate: LearningRate) -> dict[str
         "checkpoint": checkpoint_plan(draft),
         "log_every": run.log_every,
     }
+
+
+def _curve(rate: LearningRate) -> LearningRatePlan:
+    """`decay_steps` are known once the data are packed."""
+    warmup = interval(rate.warmup)
+    assert isinstance(warmup, Steps), "check_alignment lets no warm-up pass that is a time"
+    final = rate.peak / 10 if rate.final is None else rate.final
+    return LearningRatePlan(
+        peak=rate.peak, final=final, warmup_steps=warmup.steps, decay=rate.decay, decay_steps=0, offset=0
+    )
 
 
 def _constant(rate: float, steps: int) -> LearningRatePlan:

@@ -3,10 +3,9 @@
 N lists, D documents (a document is a prompt and one answer), of a micro-batch or of all lists; P pairs.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from trainwright.runtime import host
+from trainwright.runtime.align.data.lists import fit_lists
 from trainwright.runtime.align.data.pack import Item, packed_batch
 from trainwright.runtime.align.data.rows import Ranked, RankedRows
 from trainwright.runtime.align.packed import PackedMicroBatch, micro_batch, pack_epochs
@@ -30,26 +30,16 @@ class Lists:
         """`folder` is that of the conversations stage, `begin` the token `<s>`. Raises DataError."""
         self._rows = [RankedRows(folder, name, split) for name in stage.data]
         self._begin = np.array([begin], dtype=np.int32)
-        self.left_out: list[dict[str, Any]] = []
-        places, lengths, answers = [], [], []
-        for source, rows in enumerate(self._rows):
-            for row in range(len(rows)):
-                sizes = [1 + len(rows[row].prompt) + len(answer) for answer in rows[row].answers]
-                why = _obstacle(sizes, stage)
-                if why is None:
-                    places.append((source, row))
-                    lengths.append(sum(sizes))
-                    answers.append(len(sizes))
-                else:
-                    name = stage.data[source]
-                    self.left_out.append({"source": name, "split": split, "id": rows.id(row), "why": why})
-        self._places = places
-        self.lengths_N: NDArray[np.int64] = np.array(lengths, dtype=np.int64)
-        self.answers_N: NDArray[np.int64] = np.array(answers, dtype=np.int64)
+        fitted = [fit_lists(rows, 1, longest=stage.longest, row_length=stage.sequence_length) for rows in self._rows]
+        self.left_out = [row for part in fitted for row in part.left_out]
+        self._source_N = np.repeat(np.arange(len(fitted)), [len(part.row_N) for part in fitted])
+        self._row_N = np.concatenate([part.row_N for part in fitted])
+        self.lengths_N: NDArray[np.int64] = np.concatenate([part.tokens_N for part in fitted])
+        self.answers_N: NDArray[np.int64] = np.concatenate([part.answers_N for part in fitted])
         self.first_N: NDArray[np.int64] = np.cumsum(self.answers_N) - self.answers_N  # its first document, of all
 
     def __len__(self) -> int:
-        return len(self._places)
+        return len(self._row_N)
 
     @property
     def documents(self) -> int:
@@ -61,26 +51,16 @@ class Lists:
 
     def source(self, number: int) -> int:
         """Index of the list's source in `stage.data`."""
-        return self._places[number][0]
+        return int(self._source_N[number])
 
     def items(self, number: int) -> list[Item]:
         """The list's documents, the best answer first; only answers are trained."""
-        source, row = self._places[number]
-        ranked: Ranked = self._rows[source][row]
+        ranked: Ranked = self._rows[self.source(number)][int(self._row_N[number])]
         prompt = np.concatenate([self._begin, ranked.prompt])
         return [
             (np.concatenate([prompt, answer]), np.arange(len(prompt) + len(answer)) >= len(prompt))
             for answer in ranked.answers
         ]
-
-
-def _obstacle(sizes: Sequence[int], stage: DpoStage) -> str | None:
-    """Why documents of these lengths cannot be trained on; None if they can."""
-    if max(sizes) > stage.longest:
-        return f"a conversation of {max(sizes):,} tokens is longer than the longest allowed, {stage.longest:,}"
-    if sum(sizes) > stage.sequence_length:
-        return f"its {len(sizes):,} conversations have {sum(sizes):,} tokens, and a row has {stage.sequence_length:,}"
-    return None
 
 
 @dataclass(frozen=True)

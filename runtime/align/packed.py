@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from trainwright.runtime import host
-from trainwright.runtime.align.data.pack import PackedBatch, pack
+from trainwright.runtime.align.data.pack import PackedBatch, PackedRows, pack
 from trainwright.runtime.train.language import document_edges, own_places, own_slice
 from trainwright.spec.plan import TrainingStage
 
@@ -73,9 +73,9 @@ def micro_batch(batch: PackedBatch, owners: Sequence[Sequence[int]]) -> PackedMi
     )
 
 
-def pack_epochs(lengths_N: ArrayLike, row_length: int, *, seed: int, epochs: int) -> list[list[int]]:
+def pack_epochs(lengths_N: ArrayLike, row_length: int, *, seed: int, epochs: int) -> PackedRows:
     """The rows of every epoch, one epoch after the other: each has all items once, in an order of its own."""
-    return [row for epoch in range(epochs) for row in pack(lengths_N, row_length, _seed_of(seed, epoch))]
+    return PackedRows.chain([pack(lengths_N, row_length, _seed_of(seed, epoch)) for epoch in range(epochs)])
 
 
 def _seed_of(seed: int, epoch: int) -> int:

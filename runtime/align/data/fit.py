@@ -6,7 +6,7 @@ Every piece of a split conversation begins with `<s>` and the system turns that 
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from typing import overload
 
 import numpy as np
@@ -53,11 +53,10 @@ class _Part:
 class Pieces(Sequence[Conversation]):
     """Conversations that each fit a row, in the order of their rows. `lengths_N`: tokens of each."""
 
-    def __init__(self, conversations: Conversations, parts: Sequence[_Part]) -> None:
-        self._conversations = conversations
-        fields = [(part.row, part.prefix, part.start, part.stop) for part in parts]
-        self._parts_N4: NDArray[np.int64] = np.array(fields, dtype=np.int64).reshape(-1, 4)
-        _, prefix_N, start_N, stop_N = self._parts_N4.T
+    def __init__(self, conversations: Conversations, parts_N4: NDArray[np.int64]) -> None:
+        """`parts_N4`: the fields of a `_Part` each."""
+        self._conversations, self._parts_N4 = conversations, parts_N4
+        _, prefix_N, start_N, stop_N = parts_N4.T
         self.lengths_N: NDArray[np.int64] = prefix_N + stop_N - start_N
 
     def __len__(self) -> int:
@@ -81,15 +80,18 @@ class Pieces(Sequence[Conversation]):
 
 def fit_conversations(conversations: Conversations, row_length: int) -> tuple[Pieces, FitLedger]:
     """The conversations as pieces of at most `row_length` tokens, and what became of each that did not fit whole."""
-    parts: list[_Part] = []
-    ledger = FitLedger()
-    for row, length in enumerate(conversations.lengths_R.tolist()):
-        if length <= row_length:
-            parts.append(_Part(row, prefix=0, start=0, stop=length))
-            ledger.used += 1
-        else:
-            parts += _split(conversations, row, row_length, ledger)
-    return Pieces(conversations, parts), ledger
+    lengths_R = conversations.lengths_R
+    fits_R = lengths_R <= row_length
+    ledger = FitLedger(used=int(fits_R.sum()))
+    row_N = np.flatnonzero(fits_R)
+    whole_N4 = np.stack([row_N, 0 * row_N, 0 * row_N, lengths_R[row_N]], axis=1)
+    split = [
+        part for row in np.flatnonzero(~fits_R).tolist() for part in _split(conversations, row, row_length, ledger)
+    ]
+    split_N4 = np.array([astuple(part) for part in split], dtype=np.int64).reshape(-1, 4)
+    parts_N4 = np.concatenate([whole_N4, split_N4])
+    # In the order of the rows; a stable sort keeps the pieces of one in theirs.
+    return Pieces(conversations, parts_N4[np.argsort(parts_N4[:, 0], kind="stable")]), ledger
 
 
 def _split(conversations: Conversations, row: int, row_length: int, ledger: FitLedger) -> list[_Part]:

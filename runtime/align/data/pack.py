@@ -5,8 +5,10 @@ B rows of a batch, S positions of a row, L tokens of an item, N items.
 
 import bisect
 import hashlib
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -17,7 +19,53 @@ _WINDOW = 8192  # items that are packed together: more fill rows hardly better, 
 Item = tuple[NDArray[np.integer], NDArray[np.bool_]]  # tokens_L, and which of them are to be predicted
 
 
-def pack(lengths_N: ArrayLike, row_length: int, seed: int) -> list[list[int]]:
+@dataclass(frozen=True)
+class PackedRows(Sequence[list[int]]):
+    """The items' numbers by row, as arrays: lists of millions of rows would take gigabytes in every process.
+
+    A row R is `items_N[begin_R:end_R]`.
+    """
+
+    items_N: NDArray[np.int64]
+    begin_R: NDArray[np.int64]
+    end_R: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, rows: Sequence[Sequence[int]]) -> "PackedRows":
+        counts_R = np.array(list(map(len, rows)), dtype=np.int64)
+        end_R = np.cumsum(counts_R)
+        return cls(np.fromiter(itertools.chain.from_iterable(rows), dtype=np.int64), end_R - counts_R, end_R)
+
+    @classmethod
+    def chain(cls, parts: Sequence["PackedRows"]) -> "PackedRows":
+        """The rows of one part after those of the other."""
+        before = np.cumsum([0, *(len(part.items_N) for part in parts)])
+        return cls(
+            np.concatenate([part.items_N for part in parts]),
+            np.concatenate([part.begin_R + offset for part, offset in zip(parts, before, strict=False)]),
+            np.concatenate([part.end_R + offset for part, offset in zip(parts, before, strict=False)]),
+        )
+
+    def __len__(self) -> int:
+        return len(self.end_R)
+
+    @overload
+    def __getitem__(self, row: int) -> list[int]: ...
+    @overload
+    def __getitem__(self, row: slice) -> list[list[int]]: ...
+    def __getitem__(self, row: int | slice) -> list[int] | list[list[int]]:
+        if isinstance(row, slice):
+            return [self[number] for number in range(*row.indices(len(self)))]
+        own: list[int] = self.items_N[self.begin_R[row] : self.end_R[row]].tolist()
+        return own
+
+    def shuffled(self, salt: str) -> "PackedRows":
+        """The same rows in another order."""
+        order_R = _shuffled(len(self), salt)
+        return PackedRows(self.items_N, self.begin_R[order_R], self.end_R[order_R])
+
+
+def pack(lengths_N: ArrayLike, row_length: int, seed: int) -> PackedRows:
     """The items' numbers by row; every item is in exactly one row, and no row is longer than `row_length`.
 
     Items are shuffled by the seed; windows of them are packed by best fit, the longest first (Johnson 1973); then the
@@ -27,18 +75,18 @@ def pack(lengths_N: ArrayLike, row_length: int, seed: int) -> list[list[int]]:
     if len(lengths) and int(lengths.max()) > row_length:
         raise ValueError(f"an item of {int(lengths.max())} tokens in rows of {row_length}")
     order = _shuffled(len(lengths), f"items {seed}")
-    rows: list[list[int]] = []
+    windows = [PackedRows.of([])]
     for begin in range(0, len(order), _WINDOW):
         window = order[begin : begin + _WINDOW]
-        rows += _best_fit(window[np.argsort(-lengths[window], kind="stable")].tolist(), lengths, row_length)
-    return [rows[number] for number in _shuffled(len(rows), f"rows {seed}")]
+        window = window[np.argsort(-lengths[window], kind="stable")]
+        windows.append(PackedRows.of(_best_fit(window.tolist(), lengths[window].tolist(), row_length)))
+    return PackedRows.chain(windows).shuffled(f"rows {seed}")
 
 
-def _best_fit(items: list[int], lengths: NDArray[np.int64], row_length: int) -> list[list[int]]:
+def _best_fit(items: list[int], lengths: list[int], row_length: int) -> list[list[int]]:
     rows: list[list[int]] = []
     open_rows: list[tuple[int, int]] = []  # (free positions, row), ascending
-    for item in items:
-        length = int(lengths[item])
+    for item, length in zip(items, lengths, strict=True):
         place = bisect.bisect_left(open_rows, (length, -1))
         if place == len(open_rows):
             free, row = row_length, len(rows)

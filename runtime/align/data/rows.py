@@ -1,9 +1,9 @@
 """Conversations, ranked answers and queries as tokens on disk: written once, then read in any order.
 
 `<folder>/rows/<source>.<split>/` holds `rows.json` (what kind of rows, and the domains by number), `tokens.bin`
-(int32, all rows back to back), `trained.bin` (a byte per token, conversations only) and `index.npz`. A row is a run of
-segments: a conversation's are `<s>` and then its turns, a ranked row's the prompt and the answers, a query's the
-prompt.
+(int32, all rows back to back), `trained.bin` (a byte per token, conversations only) and `index/`, an array a file. A
+row is a run of segments: a conversation's are `<s>` and then its turns, a ranked row's the prompt and the answers, a
+query's the prompt. All of it is mapped into memory, so that the ranks of a node share it.
 
 L tokens of a row; R rows, S segments of all rows.
 """
@@ -11,7 +11,8 @@ L tokens of a row; R rows, S segments of all rows.
 import itertools
 import json
 from abc import abstractmethod
-from collections.abc import Iterable, Sequence
+from array import array
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, Literal, TypeVar, overload
@@ -83,11 +84,9 @@ class RowWriter:
         self._trained = (self._folder / "trained.bin").open("wb") if kind == "chat" else None
         self._ids: list[bytes] = []
         self._domains: dict[str, int] = {}
-        self._domain_R: list[int] = []
-        self._margin_R: list[float] = []
-        self._segments_R: list[int] = []
-        self._lengths_S: list[int] = []
-        self._roles_S: list[int] = []
+        # Arrays, for there may be millions of rows.
+        self._domain_R, self._margin_R, self._segments_R = array("i"), array("d"), array("q")
+        self._lengths_S, self._roles_S = array("q"), array("B")
 
     def append(
         self,
@@ -108,8 +107,8 @@ class RowWriter:
         self._domain_R.append(self._domains.setdefault(domain, len(self._domains)))
         self._margin_R.append(margin)
         self._segments_R.append(len(segments))
-        self._lengths_S += [len(segment) for segment in segments]
-        self._roles_S += [SEGMENT_ROLES.index(role) for role in roles or ("none",) * len(segments)]
+        self._lengths_S.extend(len(segment) for segment in segments)
+        self._roles_S.extend(SEGMENT_ROLES.index(role) for role in roles or ("none",) * len(segments))
 
     def copy(self, rows: "AnyRows", row: int) -> None:
         """Appends a row of others of the same kind."""
@@ -121,15 +120,17 @@ class RowWriter:
         self._tokens.close()
         if self._trained is not None:
             self._trained.close()
-        np.savez(
-            self._folder / "index.npz",
-            ids_R=np.array(self._ids, dtype=np.bytes_),
-            domain_R=np.array(self._domain_R, dtype=np.int32),
-            margin_R=np.array(self._margin_R, dtype=np.float64),
-            segments_R=np.array(self._segments_R, dtype=np.int64),
-            lengths_S=np.array(self._lengths_S, dtype=np.int64),
-            roles_S=np.array(self._roles_S, dtype=np.uint8),
-        )
+        index = {
+            "ids_R": np.array(self._ids, dtype=np.bytes_),
+            "domain_R": np.array(self._domain_R, dtype=np.int32),
+            "margin_R": np.array(self._margin_R, dtype=np.float64),
+            "segment_R1": _starts(self._segments_R),  # the first segment of each row, and one more
+            "token_S1": _starts(self._lengths_S),  # the first token of each segment, and one more
+            "roles_S": np.array(self._roles_S, dtype=np.uint8),
+        }
+        (self._folder / "index").mkdir()
+        for name, values in index.items():
+            np.save(self._folder / "index" / f"{name}.npy", values)
         about = {"kind": self._kind, "domains": list(self._domains)}
         (self._folder / "rows.json").write_text(json.dumps(about, ensure_ascii=False) + "\n", encoding="utf-8")
 
@@ -156,7 +157,8 @@ class _Rows(Sequence[Row], Generic[Row]):
         place = rows_folder(folder, source, split)
         try:
             about = json.loads((place / "rows.json").read_bytes())
-            index = np.load(place / "index.npz")
+            names = ("ids_R", "domain_R", "margin_R", "segment_R1", "token_S1", "roles_S")
+            index = {name: np.load(place / "index" / f"{name}.npy", mmap_mode="r").view(np.ndarray) for name in names}
         except FileNotFoundError:
             raise DataError(f"there are no rows of source `{source}` ({split}) in `{folder}`") from None
         if about["kind"] != self._KIND:
@@ -164,10 +166,7 @@ class _Rows(Sequence[Row], Generic[Row]):
         self.source, self.split = source, split
         self._domains: tuple[str, ...] = tuple(about["domains"])
         self._ids_R, self._domain_R, self._margin_R = index["ids_R"], index["domain_R"], index["margin_R"]
-        self._roles_S = index["roles_S"]
-        self._segment_R1 = np.concatenate([[0], np.cumsum(index["segments_R"])])
-        self._token_S1 = np.concatenate([[0], np.cumsum(index["lengths_S"])])
-        self.lengths_R: NDArray[np.int64] = np.diff(self._token_S1[self._segment_R1])  # tokens of each row
+        self._roles_S, self._segment_R1, self._token_S1 = index["roles_S"], index["segment_R1"], index["token_S1"]
         self._tokens: Tokens = _mapped(place / "tokens.bin", np.int32)
         self._trained: NDArray[np.bool_] = _mapped(place / "trained.bin", np.bool_)
 
@@ -194,6 +193,18 @@ class _Rows(Sequence[Row], Generic[Row]):
 
     def domain(self, row: int) -> str:
         return self._domains[int(self._domain_R[row])]
+
+    @property
+    def lengths_R(self) -> NDArray[np.int64]:
+        """Tokens of each row."""
+        lengths_R: NDArray[np.int64] = np.diff(self._token_S1[self._segment_R1])
+        return lengths_R
+
+    def by_domain(self, values: Mapping[str, int]) -> NDArray[np.int64]:
+        """values_R: of each row's domain; 0 for one that is not named."""
+        known = np.array([values.get(domain, 0) for domain in self._domains], dtype=np.int64)
+        found: NDArray[np.int64] = known[self._domain_R] if len(known) else np.empty(0, np.int64)
+        return found
 
     def _bounds(self, row: int) -> list[int]:
         """Where the row's segments begin in the file, and where the last one ends."""
@@ -237,6 +248,14 @@ class RankedRows(_Rows[Ranked]):
 
     _KIND = "preference"
 
+    def sizes(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """answers_R, and the tokens of every prompt with each of its answers, row by row."""
+        lengths_S = np.diff(self._token_S1)
+        first_R = self._segment_R1[:-1]
+        answers_R = np.diff(self._segment_R1) - 1
+        prompts = np.repeat(lengths_S[first_R], answers_R)
+        return answers_R, prompts + np.delete(lengths_S, first_R)
+
     def _read(self, row: int) -> Ranked:
         prompt, *answers = self.segments(row)
         return Ranked(self.id(row), self.domain(row), prompt, tuple(answers), self.margin(row))
@@ -265,3 +284,7 @@ def _mapped(path: Path, dtype: type[Scalar]) -> NDArray[Scalar]:
     if not path.exists() or not path.stat().st_size:
         return np.empty(0, dtype)
     return np.memmap(path, dtype, mode="r").view(np.ndarray)
+
+
+def _starts(counts: "array[int]") -> NDArray[np.int64]:
+    return np.concatenate([[0], np.cumsum(np.array(counts, dtype=np.int64))])

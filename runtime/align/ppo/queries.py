@@ -4,12 +4,12 @@ Whole passes over the queries, each in an order of its own.
 """
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 
-from trainwright.runtime.align.data.rows import Query
+from trainwright.runtime.align.data.rows import Queries
 from trainwright.runtime.data.split import mix
 from trainwright.spec.plan import PpoStage
 
@@ -57,9 +57,10 @@ def passes(stage: PpoStage, answers: int, iteration: int) -> Iterator[list[int]]
         yield from mini_batches_of(stage, answers, iteration, epoch)
 
 
-def short_enough(queries: Sequence[Query], longest: int) -> list[int]:
+def short_enough(queries: Queries, longest: int) -> list[int]:
     """The queries of at most `longest` tokens, `<s>` not counted."""
-    return [index for index in range(len(queries)) if len(queries[index].prompt) <= longest]
+    short: list[int] = np.flatnonzero(queries.lengths_R <= longest).tolist()
+    return short
 
 
 def _hash(key: str) -> int:

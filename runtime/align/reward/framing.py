@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from trainwright.runtime.align.data.chat import Message, turn
-from trainwright.runtime.align.data.rows import Tokens
+from trainwright.runtime.align.data.rows import RankedRows, Tokens
 from trainwright.runtime.data.errors import DataError
 from trainwright.runtime.data.vocabulary import Vocabulary
 from trainwright.spec.plan import ConditionPlan
@@ -40,6 +41,10 @@ class Framing:
             reward=vocabulary.reward,
             conditions={domain: np.array(tokens, dtype=np.int32) for domain, tokens in turns.items()},
         )
+
+    def around(self, rows: RankedRows) -> NDArray[np.int64]:
+        """around_R: the tokens of each row's conversations that are neither prompt nor answer."""
+        return 2 + rows.by_domain({domain: len(tokens) for domain, tokens in self.conditions.items()})
 
     def whole(self, domain: str, prompt: Tokens, answer: Tokens) -> Tokens:
         """tokens_L of a conversation; `prompt` is without `<s>` and ends with the generation prompt."""

@@ -1,14 +1,15 @@
 """Lists of ranked answers as the reward model reads them: what fits, in which rows, in which step.
 
-A list is never parted: all its answers stand in one row. Shape suffixes: N lists, L tokens of a conversation.
+Shape suffixes: N lists, L tokens of a conversation.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from trainwright.runtime.align.data.lists import fit_lists
 from trainwright.runtime.align.data.rows import RankedRows, Tokens
 from trainwright.runtime.align.packed import pack_epochs
 from trainwright.runtime.align.reward.framing import Framing
@@ -46,43 +47,30 @@ class RankedLists:
         self._framing = framing
         self._rows = [rows for parts in sources.values() for rows in parts]
         self._source = [index for index, parts in enumerate(sources.values()) for _ in parts]
-        self._places: list[tuple[int, int]] = []  # of each list that fits: which rows, and where in them
-        self.left_out: list[dict[str, str]] = []
-        lengths, answers = [], []
-        for index, rows in enumerate(self._rows):
-            times = (repeats or {}).get(self.names[self._source[index]], 1)
-            for row in range(len(rows)):
-                sizes = [len(tokens) for tokens in self._read(index, row).conversations]
-                why = _obstacle(sizes, longest, row_length)
-                if why is not None:
-                    name = self.names[self._source[index]]
-                    self.left_out.append({"source": name, "split": rows.split, "id": rows.id(row), "why": why})
-                    continue
-                self._places += [(index, row)] * times
-                lengths += [sum(sizes)] * times
-                answers += [len(sizes)] * times
-        self.lengths_N: NDArray[np.int64] = np.array(lengths, dtype=np.int64)
-        self.answers_N: NDArray[np.int64] = np.array(answers, dtype=np.int64)
+        fitted = [fit_lists(rows, framing.around(rows), longest=longest, row_length=row_length) for rows in self._rows]
+        self.left_out = [row for part in fitted for row in part.left_out]
+        times = [(repeats or {}).get(self.names[source], 1) for source in self._source]
+
+        def joined(values: Iterable[NDArray[np.int64]]) -> NDArray[np.int64]:
+            repeated = [np.repeat(each, count) for each, count in zip(values, times, strict=True)]
+            return np.concatenate([np.empty(0, np.int64), *repeated])
+
+        self._part_N = joined(np.full(len(part.row_N), index) for index, part in enumerate(fitted))
+        self._row_N = joined(part.row_N for part in fitted)
+        self.lengths_N = joined(part.tokens_N for part in fitted)
+        self.answers_N = joined(part.answers_N for part in fitted)
 
     def __len__(self) -> int:
-        return len(self._places)
+        return len(self._row_N)
 
     def __getitem__(self, number: int) -> RankedList:
-        return self._read(*self._places[number])
-
-    def _read(self, index: int, row: int) -> RankedList:
-        ranked = self._rows[index][row]
+        part = int(self._part_N[number])
+        ranked = self._rows[part][int(self._row_N[number])]
         whole = tuple(self._framing.whole(ranked.domain, ranked.prompt, answer) for answer in ranked.answers)
-        return RankedList(self._source[index], ranked.domain, whole, ranked.margin)
+        return RankedList(self._source[part], ranked.domain, whole, ranked.margin)
 
-
-def _obstacle(sizes: Sequence[int], longest: int, row_length: int) -> str | None:
-    """Why conversations of these lengths cannot be trained on; None if they can."""
-    if max(sizes) > longest:
-        return f"a conversation of {max(sizes):,} tokens is longer than the longest allowed, {longest:,}"
-    if sum(sizes) > row_length:
-        return f"its {len(sizes):,} conversations have {sum(sizes):,} tokens, and a row has {row_length:,}"
-    return None
+    def domain(self, number: int) -> str:
+        return self._rows[int(self._part_N[number])].domain(int(self._row_N[number]))
 
 
 class Schedule:

@@ -147,7 +147,7 @@ def statistics(chunks: list[GPTModel], stage: RewardStage, lists: RankedLists) -
     if ranks > 1:
         distributed.all_reduce(scores, group=parallel_state.get_data_parallel_group())
     by_list = np.split(scores.cpu().numpy(), np.cumsum(lists.answers_N)[:-1])
-    domains = [lists[number].domain for number in range(len(lists))]
+    domains = [lists.domain(number) for number in range(len(lists))]
     parts = by_domain(by_list, domains)
     return {**quality(by_list).plain(), "by_domain": {name: part.plain() for name, part in parts.items()}}
 
