@@ -8,9 +8,10 @@ from trainwright.runtime.data.inputs import holding
 from trainwright.runtime.data.vocabulary import MODEL_FILE, Vocabulary
 from trainwright.runtime.evaluate.process import one_process
 from trainwright.runtime.export import huggingface, internlm2
+from trainwright.runtime.export.folder import write_model
 from trainwright.spec.plan import ExportStage, Plan, RewardStage, TrainingStage
 
-_WRITERS = {"huggingface": huggingface.write, "internlm2": internlm2.write}
+_FORMATS = {"huggingface": huggingface.FORMAT, "internlm2": internlm2.FORMAT}
 _SHARD_BYTES = 5_000_000_000  # of one file, as transformers cuts them
 
 
@@ -45,7 +46,8 @@ def run(
             for stale in (temporary, final):
                 shutil.rmtree(stale, ignore_errors=True)
             temporary.mkdir()
-            size_bytes = _WRITERS[name](
+            size_bytes = write_model(
+                _FORMATS[name],
                 loaded.tensors(),
                 phase.model,
                 stage,

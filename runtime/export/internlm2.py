@@ -5,45 +5,16 @@ know InternLM2 (LMDeploy, vLLM, llama.cpp) read it, and `transformers` needs Int
 becomes an `InternLM2ForRewardModel`.
 """
 
-from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
-from trainwright.runtime.export.huggingface import DTYPES, dimensions, generation_config, of_reward_model, write_json
-from trainwright.runtime.export.names import internlm2, translate
-from trainwright.runtime.export.shards import write_shards
-from trainwright.runtime.export.tokenizer import TokenIds, export_tokenizer
+from trainwright.runtime.export.folder import Format, dimensions, of_reward_model
+from trainwright.runtime.export.names import internlm2
+from trainwright.runtime.export.tokenizer import TokenIds
 from trainwright.spec.plan import ExportStage, ModelPlan
 
 
 class HeadSizeNotExpressible(ValueError):
     """InternLM2's configuration has no key for the head size: it is always hidden_size / heads."""
-
-
-def write(
-    tensors: Mapping[str, Tensor],
-    model: ModelPlan,
-    stage: ExportStage,
-    out: Path,
-    *,
-    tokenizer_folder: Path,
-    shard_bytes: int,
-    reward_token: int | None = None,
-) -> int:
-    """The empty folder `out` holds weights, configuration and tokenizer; returns the bytes of the weights.
-
-    `tensors` carry Megatron-core's names; with a `reward_token` they are those of a reward model. Raises
-    HeadSizeNotExpressible.
-    """
-    ids = export_tokenizer(tokenizer_folder, out, code_newline=stage.code_newline)
-    scores = reward_token is not None
-    write_json(out / "config.json", config(model, stage, ids, reward_token))
-    if not scores:
-        write_json(out / "generation_config.json", generation_config(ids))
-    dialect = internlm2(model, scores=scores)
-    return write_shards(translate(tensors, dialect), out, dtype=DTYPES[stage.precision], shard_bytes=shard_bytes)
 
 
 def config(model: ModelPlan, stage: ExportStage, ids: TokenIds, reward_token: int | None = None) -> dict[str, Any]:
@@ -64,3 +35,6 @@ def config(model: ModelPlan, stage: ExportStage, ids: TokenIds, reward_token: in
         # As released: within max_position_embeddings it is plain RoPE, beyond it the base grows.
         "rope_scaling": {"type": "dynamic", "factor": 2.0},
     }
+
+
+FORMAT = Format(config, internlm2)

@@ -9,7 +9,7 @@ from tests.runtime.align.data import golden
 
 from trainwright.runtime.align.data.chat import render
 from trainwright.runtime.data.vocabulary import MODEL_FILE, SPECIAL_TOKENS_FILE, Vocabulary
-from trainwright.runtime.export.huggingface import generation_config
+from trainwright.runtime.export.folder import generation_config
 from trainwright.runtime.export.tokenizer import TokenIds, export_tokenizer, write_tokenizer
 
 # ShareGPT is a form of data; what a server is asked has OpenAI's.

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from trainwright.runtime.export import huggingface, internlm2
+from trainwright.runtime.export.folder import write_model
 from trainwright.runtime.export.names import internlm2 as internlm2_names
 from trainwright.runtime.export.names import restore
 from trainwright.runtime.export.shards import read_shards
@@ -66,7 +67,9 @@ def test_transformers_gives_the_same_logits(
     model = plan_of(**changes)
     ours = build(model)
     tensors = dict(ours.named_parameters())
-    huggingface.write(tensors, model, stage, tmp_path, tokenizer_folder=tokenizer_folder, shard_bytes=200_000)
+    write_model(
+        huggingface.FORMAT, tensors, model, stage, tmp_path, tokenizer_folder=tokenizer_folder, shard_bytes=200_000
+    )
     theirs = AutoModelForCausalLM.from_pretrained(tmp_path, local_files_only=True)
     tokenizer = AutoTokenizer.from_pretrained(tmp_path, local_files_only=True)
     assert type(theirs).__name__ == "LlamaForCausalLM"
@@ -88,7 +91,9 @@ def test_an_internlm2_file_maps_back_to_the_same_tensors(
 ) -> None:
     model = plan_of(**changes)
     tensors = dict(build(model).named_parameters())
-    internlm2.write(tensors, model, stage, tmp_path, tokenizer_folder=tokenizer_folder, shard_bytes=200_000)
+    write_model(
+        internlm2.FORMAT, tensors, model, stage, tmp_path, tokenizer_folder=tokenizer_folder, shard_bytes=200_000
+    )
     back = dict(restore(read_shards(tmp_path), internlm2_names(model)))
     assert back.keys() == tensors.keys()
     assert all(torch.equal(back[name], tensors[name]) for name in tensors)
@@ -101,4 +106,12 @@ def test_internlm2_cannot_say_a_head_size_of_its_own(
     tmp_path: Path, stage: ExportStage, tokenizer_folder: Path
 ) -> None:
     with pytest.raises(internlm2.HeadSizeNotExpressible, match="head_size = hidden_size / heads = 8, not 16"):
-        internlm2.write({}, plan_of(head_size=16), stage, tmp_path, tokenizer_folder=tokenizer_folder, shard_bytes=1)
+        write_model(
+            internlm2.FORMAT,
+            {},
+            plan_of(head_size=16),
+            stage,
+            tmp_path,
+            tokenizer_folder=tokenizer_folder,
+            shard_bytes=1,
+        )

@@ -9,6 +9,7 @@ import torch
 
 from trainwright.runtime.evaluate.process import ONE_PROCESS
 from trainwright.runtime.export import huggingface, internlm2
+from trainwright.runtime.export.folder import write_model
 from trainwright.runtime.export.names import internlm2 as internlm2_names
 from trainwright.runtime.export.names import restore
 from trainwright.runtime.export.shards import read_shards
@@ -37,8 +38,8 @@ def test_transformers_gives_the_same_scores_to_padded_conversations(
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     from transformers import AutoModelForSequenceClassification
 
-    huggingface.write(
-        dict(model.named_parameters()), MODEL, stage, tmp_path, tokenizer_folder=tokenizer_folder,
+    write_model(
+        huggingface.FORMAT, dict(model.named_parameters()), MODEL, stage, tmp_path, tokenizer_folder=tokenizer_folder,
         shard_bytes=200_000, reward_token=REWARD,
     )  # fmt: skip
     theirs = AutoModelForSequenceClassification.from_pretrained(tmp_path, local_files_only=True)
@@ -53,8 +54,15 @@ def test_transformers_gives_the_same_scores_to_padded_conversations(
 
 def test_internlm2_has_its_own_head(tmp_path: Path, model: Any, stage: ExportStage, tokenizer_folder: Path) -> None:
     tensors = dict(model.named_parameters())
-    internlm2.write(
-        tensors, MODEL, stage, tmp_path, tokenizer_folder=tokenizer_folder, shard_bytes=200_000, reward_token=REWARD
+    write_model(
+        internlm2.FORMAT,
+        tensors,
+        MODEL,
+        stage,
+        tmp_path,
+        tokenizer_folder=tokenizer_folder,
+        shard_bytes=200_000,
+        reward_token=REWARD,
     )
     files = read_shards(tmp_path)
     assert files["v_head.weight"].shape == (1, MODEL.hidden_size)
