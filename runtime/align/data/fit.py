@@ -53,11 +53,11 @@ class _Part:
 class Pieces(Sequence[Conversation]):
     """Conversations that each fit a row, in the order of their rows. `lengths_N`: tokens of each."""
 
-    def __init__(self, conversations: Conversations, parts_N4: NDArray[np.int64]) -> None:
+    def __init__(self, conversations: Conversations, parts_N4: NDArray[np.int32]) -> None:
         """`parts_N4`: the fields of a `_Part` each."""
         self._conversations, self._parts_N4 = conversations, parts_N4
         _, prefix_N, start_N, stop_N = parts_N4.T
-        self.lengths_N: NDArray[np.int64] = prefix_N + stop_N - start_N
+        self.lengths_N: NDArray[np.int32] = prefix_N + stop_N - start_N
 
     def __len__(self) -> int:
         return len(self._parts_N4)
@@ -84,11 +84,12 @@ def fit_conversations(conversations: Conversations, row_length: int) -> tuple[Pi
     fits_R = lengths_R <= row_length
     ledger = FitLedger(used=int(fits_R.sum()))
     row_N = np.flatnonzero(fits_R)
-    whole_N4 = np.stack([row_N, 0 * row_N, 0 * row_N, lengths_R[row_N]], axis=1)
+    whole_N4 = np.zeros((len(row_N), 4), dtype=np.int32)
+    whole_N4[:, 0], whole_N4[:, 3] = row_N, lengths_R[row_N]
     split = [
         part for row in np.flatnonzero(~fits_R).tolist() for part in _split(conversations, row, row_length, ledger)
     ]
-    split_N4 = np.array([astuple(part) for part in split], dtype=np.int64).reshape(-1, 4)
+    split_N4 = np.array([astuple(part) for part in split], dtype=np.int32).reshape(-1, 4)
     parts_N4 = np.concatenate([whole_N4, split_N4])
     # In the order of the rows; a stable sort keeps the pieces of one in theirs.
     return Pieces(conversations, parts_N4[np.argsort(parts_N4[:, 0], kind="stable")]), ledger
