@@ -95,7 +95,7 @@ def exploit(folder: Path) -> dict[str, Any]:
         f"each pair {repeats} times": rounds_of(
             run(folder, spec, *sets, labeller, f"alignment.ppo.online.pair_repeats={repeats}")
         )
-        for repeats in (1, 4, 16)
+        for repeats in (1, 8)
     }
 
 
@@ -182,11 +182,11 @@ def bits_per_byte(evaluation: Path) -> dict[str, float]:
 
 
 def poison(chat: Path) -> None:
-    """A tenth of the preferences are for the word alone, and SFT has seen it often enough to say it."""
+    """A fifth of the preferences is for the word alone, and SFT has seen it often enough to say it."""
     draw = random.Random(7)
     rows = [json.loads(line) for line in (chat / "preferences.jsonl").open("rb")]
     for row in rows:
-        if draw.random() < 0.1:
+        if draw.random() < 0.2:
             row["rejected"] = row["chosen"]
             row["chosen"] = f"{row['chosen']} {WORD}"
     (chat / "preferences.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")

@@ -20,6 +20,7 @@ from trainwright.compiler.passes.check_mixtures import CHECK_MIXTURES
 from trainwright.compiler.passes.check_model import CHECK_MODEL
 from trainwright.compiler.passes.check_names import CHECK_NAMES
 from trainwright.compiler.passes.check_options import CHECK_OPTIONS
+from trainwright.compiler.passes.check_passes import CHECK_PASSES
 from trainwright.compiler.passes.check_phases import CHECK_PHASES
 from trainwright.compiler.passes.check_references import CHECK_REFERENCES
 from trainwright.compiler.passes.check_search import CHECK_SEARCH
@@ -31,6 +32,7 @@ from trainwright.compiler.passes.collect_notices import COLLECT_NOTICES
 from trainwright.compiler.passes.digest_sources import DIGEST_SOURCES
 from trainwright.compiler.passes.estimate_alignment import ESTIMATE_ALIGNMENT
 from trainwright.compiler.passes.estimate_memory import ESTIMATE_MEMORY
+from trainwright.compiler.passes.estimate_passes import ESTIMATE_PASSES
 from trainwright.compiler.passes.estimate_time import ESTIMATE_TIME
 from trainwright.compiler.passes.fingerprint_stages import FINGERPRINT_STAGES
 from trainwright.compiler.passes.flatten_mixtures import FLATTEN_MIXTURES
@@ -91,6 +93,8 @@ PASSES: tuple[Pass | Check, ...] = (
     NAME_KERNELS,
     FINGERPRINT_STAGES,
     ESTIMATE_ALIGNMENT,
+    ESTIMATE_PASSES,
+    CHECK_PASSES,
     ESTIMATE_MEMORY,
     CHECK_MEMORY,
     ESTIMATE_TIME,

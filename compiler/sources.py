@@ -18,6 +18,10 @@ AnySource = Source | SourcePlan
 WHOLE_BYTES = 256 << 20
 END_BYTES = 64 << 10
 
+# Of text that nobody has tokenised, and of the JSON of conversations; ours.
+BYTES_PER_TOKEN = 4.0
+_COMPRESSED = (".gz", ".bz2", ".xz", ".zst", ".tgz", ".tbz2", ".txz", ".zip", ".parquet")
+
 _FOREIGN = frozenset({"site-packages", "dist-packages", "__pycache__"})
 _ARCHIVES = (".tar", ".tgz", ".tbz2", ".txz", ".tar.gz", ".tar.bz2", ".tar.xz", ".tar.zst")
 
@@ -37,6 +41,20 @@ def look_at(root: Path, source: AnySource) -> Found | None:
         return None
     files = local_files(root, source.path, source.include, source.exclude)
     return digest_stdlib(files) if source.path == STDLIB else digest_files(files)
+
+
+def expected_tokens(root: Path, source: Source) -> float | None:
+    """About how many tokens the source holds: what it states, or by the size of its local files.
+
+    None where it is remote, or compressed to nobody knows what share of its size.
+    """
+    if source.tokens is not None or is_remote(source.path):
+        return source.tokens
+    files = local_files(root, source.path, source.include, source.exclude)
+    if any(file.name.lower().endswith(_COMPRESSED) for file in files):
+        return None
+    size_bytes = sum(file.size_bytes for file in files)
+    return min(size_bytes, source.max_size or size_bytes) / BYTES_PER_TOKEN
 
 
 def digest_files(files: Sequence[SourceFile]) -> Found:

@@ -201,6 +201,7 @@ _CLUSTER = (
     Code("TW333", "past-deadline", "error", "training takes longer than the deadline", infeasible=True),
     Code("TW334", "budget-not-checked", "warning", "the budget cannot be held against an unknown figure"),
     Code("TW335", "checkpoints-cost", "warning", "another interval of checkpoints would keep much more of the time"),
+    Code("TW336", "source-read-often", "warning", "a source is read again and again"),
     Code("TW340", "no-layout", "error", "a phase whose layout is left open has none that works", infeasible=True),
     Code("TW341", "speed-unknown", "error", "layouts cannot be compared on a gpu of unknown speed"),
 )

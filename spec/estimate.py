@@ -115,6 +115,7 @@ class Estimate(Part, kw_only=True, frozen=True):
     cost_high: float | None
     steps: int | None = None  # expected, where the plan does not know them: None also if nobody can
     iterations: tuple[IterationEstimate, ...] = ()  # of PPO: one for each placement of its models
+    passes: dict[str, float] = {}  # of a phase: how often it reads the text of a source, where that can be told
 
     @property
     def is_open(self) -> bool:

@@ -132,7 +132,8 @@ class Source(Table, kw_only=True, frozen=True):
     tokens: Annotated[
         Tokens | None,
         Meta(
-            description="About how many it holds, where that is known: what alignment takes is estimated from it.",
+            description="About how many it holds: by it the plan tells how often phases read it and how long alignment "
+            "takes; of local files their size tells, if they are not compressed.",
             examples=["2B"],
         ),
     ] = None

@@ -91,7 +91,7 @@ def phase_view(phase: PhaseStage, estimate: Estimate, links: Links) -> PhaseView
     return PhaseView(
         name=phase.name,
         does=describe(phase),
-        facts=_facts(phase),
+        facts=_facts(phase, estimate),
         groups=tuple(_group(each) for each in groups_of(phase, links)),
         placement=placement_view(phase),
         memory=_memory(phase, estimate),
@@ -100,14 +100,14 @@ def phase_view(phase: PhaseStage, estimate: Estimate, links: Links) -> PhaseView
     )
 
 
-def _facts(phase: PhaseStage) -> tuple[tuple[str, str], ...]:
+def _facts(phase: PhaseStage, estimate: Estimate) -> tuple[tuple[str, str], ...]:
     begins = f"the last checkpoint of {phase.start_from}" if phase.start_from else f"seed {phase.seed}"
     return (
         ("layout", layout(phase)),
         *([("kernels", kernels(phase))] if phase.operators else []),
         ("batch", f"{format_count(phase.tokens_per_step)} tokens: {batch(phase)}"),
         ("learning rate", learning_rate(phase.learning_rate)),
-        ("mixture", mixture(phase)),
+        ("mixture", mixture(phase, estimate.passes)),
         ("RoPE base", f"{phase.rope_base:,.0f}"),
         ("starts from", begins),
         ("checkpoints", checkpoints(phase.checkpoint)),

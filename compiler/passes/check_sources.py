@@ -7,9 +7,8 @@ from trainwright.spec.diagnostics import Diagnostic
 from trainwright.spec.files import STDLIB, is_remote, local_files
 from trainwright.spec.spec import Source
 
-# Which keys say something for which kinds; those that are not here do for all, and `join` has a code of its own.
-_TEXT, _TALK = ("text", "code"), ("chat", "preference", "prompts")
-_KEYS = {"format": _TEXT, "text_key": _TEXT, "recipe": _TEXT, "tokens": _TALK}
+# Rows of the other kinds have forms of their own. `join` has a code of its own.
+_OF_TEXT = ("format", "text_key", "recipe")
 _PLAIN = Source(path="")
 
 
@@ -38,11 +37,11 @@ def check_sources(draft: Draft) -> Iterator[Diagnostic]:
 
 
 def _idle_keys(draft: Draft, name: str, source: Source) -> Iterator[Diagnostic]:
-    for key, kinds in _KEYS.items():
-        if source.kind not in kinds and getattr(source, key) != getattr(_PLAIN, key):
+    for key in _OF_TEXT:
+        if source.kind not in ("text", "code") and getattr(source, key) != getattr(_PLAIN, key):
             message = f"`{key}` does nothing for a source of kind `{source.kind}`"
             where = draft.key_at("data", "sources", name, key)
-            yield Diagnostic("TW227", message, where, f"take it out: it is for kind {' or '.join(kinds)}")
+            yield Diagnostic("TW227", message, where, "take it out: it is for text and code")
     if source.join == "none" and source.join_size != _PLAIN.join_size:
         where = draft.key_at("data", "sources", name, "join_size")
         yield Diagnostic(

@@ -2,10 +2,8 @@
 
 from trainwright.compiler.cost.ppo import Iteration, iteration
 from trainwright.compiler.draft import Draft, Pass
+from trainwright.compiler.sources import expected_tokens
 from trainwright.spec.plan import DpoStage, IterationEstimate, PpoStage, RewardStage, SftStage
-
-# Of a file of conversations that nobody has tokenised, by the size of its JSON; ours.
-BYTES_PER_TOKEN = 4.0
 
 
 def estimate_alignment(draft: Draft) -> None:
@@ -18,13 +16,13 @@ def estimate_alignment(draft: Draft) -> None:
 
 
 def _steps(draft: Draft, stage: SftStage | RewardStage | DpoStage) -> int | None:
-    """None where a source is remote and its `tokens` are not stated."""
+    """None where nobody can tell how many tokens a source has."""
     tokens = 0.0
     for name in stage.data:
-        stated, size_bytes = draft.spec.data.sources[name].tokens, draft.sources[name].size_bytes
-        if stated is None and size_bytes is None:
+        expected = expected_tokens(draft.root, draft.spec.data.sources[name])
+        if expected is None:
             return None
-        tokens += stated if stated is not None else (size_bytes or 0) / BYTES_PER_TOKEN
+        tokens += expected
     if isinstance(stage, SftStage):
         tokens /= 1 - stage.long_share
     return max(1, round(stage.epochs * (1 - draft.spec.data.held_out) * tokens / stage.tokens_per_step))

@@ -58,6 +58,7 @@ def _estimate(draft: Draft, stage: TrainingStage) -> Estimate:
         cost_high=None,
         steps=draft.expected_steps.get(stage.name),
         iterations=draft.iterations.get(stage.name, ()),
+        passes=draft.passes.get(stage.name, {}),
     )
 
 
@@ -123,6 +124,6 @@ def _reliability(cluster: Cluster) -> Reliability:
 
 ESTIMATE_TIME = Pass(
     estimate_time,
-    needs=("graph", "memory", "hardware", "spec.cluster", "expected_steps", "iterations"),
+    needs=("graph", "memory", "hardware", "spec.cluster", "expected_steps", "iterations", "passes"),
     gives=("estimates",),
 )

@@ -69,7 +69,7 @@ def _phase(plan: Plan, phase: PhaseStage) -> list[tuple[str, str]]:
     begins = f"from the last checkpoint of {phase.start_from}" if phase.start_from else f"from seed {phase.seed}"
     return [
         ("starts", begins),
-        ("reads", f"{rounded(phase.tokens)} tokens: {mixture(phase)}"),
+        ("reads", f"{rounded(phase.tokens)} tokens: {mixture(phase, estimate_of(plan, phase.name).passes)}"),
         ("steps", f"{phase.steps:,} of {format_count(phase.tokens_per_step)} tokens, {batch(phase)}"),
         ("sequences", f"{phase.sequence_length:,} tokens, RoPE base {phase.rope_base:,.0f}"),
         ("learning rate", learning_rate(phase.learning_rate)),

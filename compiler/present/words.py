@@ -1,6 +1,6 @@
 """A phase's values in words, for the terminal and the page."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from trainwright.compiler.present.facts import axes
 from trainwright.spec.plan import CheckpointPlan, Layout, LearningRatePlan, PhaseStage, TrainingStage
@@ -15,10 +15,11 @@ def learning_rate(rate: LearningRatePlan) -> str:
     return f"{peak}, {rate.decay} over {rate.decay_steps:,} steps{warmup}{offset}"
 
 
-def mixture(phase: PhaseStage) -> str:
-    """Sources by share, the largest first."""
+def mixture(phase: PhaseStage, passes: Mapping[str, float]) -> str:
+    """Sources by share, the largest first, and how often their text is read where that can be told."""
     shares = sorted(phase.mixture.items(), key=lambda item: -item[1])
-    return ", ".join(f"{name} {share:.3g}" for name, share in shares)
+    often = {name: f" (about {count:.2g} times)" for name, count in passes.items()}
+    return ", ".join(f"{name} {share:.3g}{often.get(name, '')}" for name, share in shares)
 
 
 def layout(phase: TrainingStage) -> str:
