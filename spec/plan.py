@@ -228,11 +228,11 @@ _REVISIONS = {
     "tokenizer": 1,
     "tokenize": 1,
     "phase": 1,
-    "conversations": 1,
+    "conversations": 2,
     "sft": 1,
     "reward": 1,
     "ppo": 1,
-    "online": 1,
+    "online": 2,
     "dpo": 1,
     "evaluate": 1,
     "export": 2,
@@ -245,6 +245,10 @@ def identity(stage: AnyStage) -> dict[str, object]:
     kept = {key: value for key, value in plain.items() if key not in _NOT_IDENTITY}
     if isinstance(stage, IngestStage | ConversationsStage):
         kept["sources"] = [_by_content(source) for source in plain["sources"]]
+    if isinstance(stage, RewardStage | PpoStage):
+        kept["conditions"] = {domain: _by_content(each) for domain, each in plain["conditions"].items()}
+    if isinstance(stage, OnlineStage):
+        kept["labels"] = [_by_content(each) for each in plain["labels"]]
     return _by_content(kept) | {"revision": _REVISIONS[plain["kind"]]}
 
 

@@ -135,6 +135,20 @@ def test_new_labels_make_the_rounds_behind_them_stale(tmp_path: Path) -> None:
     assert changed == {"online@1", "reward@2", "ppo@2", "online@2"}
 
 
+def test_a_condition_is_known_by_its_text_whatever_folder_it_lies_in(tmp_path: Path) -> None:
+    fragment = DATA + REWARD
+    for folder, text in (("here", "Be brief."), ("there", "Be brief."), ("other", "Be full.")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "brief.txt").write_text(text)
+    here, there, other = (
+        stage(
+            plan_of(tmp_path, fragment, f"alignment.reward.conditions={{brief='{folder}/brief.txt'}}"), "reward@1"
+        ).fingerprint
+        for folder in ("here", "there", "other")
+    )
+    assert here == there != other
+
+
 def test_what_the_runtime_cannot_do_blocks_the_run_beforehand(tmp_path: Path) -> None:
     plan = plan_of(tmp_path, ALL, "alignment.reward.topology={zero=3}")
     assert [notice.key for notice in plan.notices if notice.blocks] == ["alignment.reward.topology.zero"]
