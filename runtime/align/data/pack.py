@@ -19,7 +19,7 @@ _WINDOW = 8192  # items that are packed together: more fill rows hardly better, 
 Item = tuple[NDArray[np.integer], NDArray[np.bool_]]  # tokens_L, and which of them are to be predicted
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # arrays say nothing of being equal
 class PackedRows(Sequence[list[int]]):
     """The items' numbers by row, as arrays: lists of millions of rows would take gigabytes in every process.
 
