@@ -90,7 +90,13 @@ def exploit(folder: Path) -> dict[str, Any]:
     poison(folder / "chat")
     (folder / "chat" / "label_against.py").write_text(LABELLER, "utf-8")
     labeller = "alignment.ppo.online.labeller.command=['python3', 'chat/label_against.py']"
-    sets = ("alignment.ppo.rounds=2", "alignment.ppo.probes=100", "evaluation=[]")
+    # Part of what the gate measures is for the word.
+    sets = (
+        "alignment.ppo.rounds=2",
+        "alignment.ppo.probes=100",
+        "alignment.reward.gate.min_accuracy=0",
+        "evaluation=[]",
+    )
     return {
         f"each pair {repeats} times": rounds_of(
             run(folder, spec, *sets, labeller, f"alignment.ppo.online.pair_repeats={repeats}")
