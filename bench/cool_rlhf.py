@@ -4,8 +4,9 @@
 
 seeds      three seeds: reward, checked quality and KL of the start (SFT) and of the late actor on held-out questions
 pretrain   the same round with and without the pre-training loss: held-out bits per byte of text, before and after
-exploit    preferences that love one word, two rounds with a labeller that does not: what the fast path finds, and how
-           often the word stands in the answers of each round, by how often confirmed pairs are repeated
+exploit    preferences whose better answers often end with one word, two rounds with a labeller that does not love it:
+           what the fast path finds, and how often the word stands in the answers of each round, by how often confirmed
+           pairs are repeated
 
 Each is `trainwright run` on a short spec, in a folder of its own; stages that do not change are done once.
 """
@@ -188,13 +189,12 @@ def bits_per_byte(evaluation: Path) -> dict[str, float]:
 
 
 def poison(chat: Path) -> None:
-    """A fifth of the preferences is for the word alone, and SFT has seen it often enough to say it."""
+    """Half of the better answers end with the word, a shortcut to the reward; SFT has seen it often enough to say it."""
     draw = random.Random(7)
     rows = [json.loads(line) for line in (chat / "preferences.jsonl").open("rb")]
     for row in rows:
-        if draw.random() < 0.2:
-            row["rejected"] = row["chosen"]
-            row["chosen"] = f"{row['chosen']} {WORD}"
+        if draw.random() < 0.5:
+            row["chosen"] += f" {WORD}"
     (chat / "preferences.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
     talks = [json.loads(line) for line in (chat / "dialogues.jsonl").open("rb")]
     for talk in talks:
