@@ -189,7 +189,7 @@ def bits_per_byte(evaluation: Path) -> dict[str, float]:
 
 
 def poison(chat: Path) -> None:
-    """Half of the better answers end with the word, a shortcut to the reward; SFT has seen it often enough to say it."""
+    """Half of the better answers end with the word, a shortcut to reward; SFT has seen it often enough to say it."""
     draw = random.Random(7)
     rows = [json.loads(line) for line in (chat / "preferences.jsonl").open("rb")]
     for row in rows:
