@@ -4,9 +4,9 @@
 
 seeds      three seeds: reward, checked quality and KL of the start (SFT) and of the late actor on held-out questions
 pretrain   the same round with and without the pre-training loss: held-out bits per byte of text, before and after
-exploit    preferences whose better answers often end with one word, two rounds with a labeller that does not love it:
-           what the fast path finds, and how often the word stands in the answers of each round, by how often confirmed
-           pairs are repeated
+exploit    preferences that plant the love of one word, in two ways, and two rounds with a labeller that does not share
+           it: what the fast path finds, and how often the word stands in the answers of each round, by how often
+           confirmed pairs are repeated
 
 Each is `trainwright run` on a short spec, in a folder of its own; stages that do not change are done once.
 """
@@ -88,22 +88,25 @@ def pretrain(folder: Path) -> dict[str, Any]:
 def exploit(folder: Path) -> dict[str, Any]:
     """A reward model that loves one word, and what two rounds make of it."""
     spec = short_spec(folder)
-    poison(folder / "chat")
-    (folder / "chat" / "label_against.py").write_text(LABELLER, "utf-8")
-    labeller = "alignment.ppo.online.labeller.command=['python3', 'chat/label_against.py']"
-    # Part of what the gate measures is for the word.
+    chat = folder / "chat"
+    (chat / "label_against.py").write_text(LABELLER, "utf-8")
     sets = (
         "alignment.ppo.rounds=2",
+        "alignment.ppo.iterations=48",
         "alignment.ppo.probes=100",
-        "alignment.reward.gate.min_accuracy=0",
+        "alignment.ppo.online.labeller.command=['python3', 'chat/label_against.py']",
+        "alignment.reward.gate.min_accuracy=0",  # part of what it measures is for the word
         "evaluation=[]",
     )
-    return {
-        f"each pair {repeats} times": rounds_of(
-            run(folder, spec, *sets, labeller, f"alignment.ppo.online.pair_repeats={repeats}")
-        )
-        for repeats in (1, 8)
-    }
+    found: dict[str, Any] = {}
+    for planted, plant in PLANTS.items():
+        draw = random.Random(7)
+        for name, change in (("preferences.jsonl", plant), ("dialogues.jsonl", say_it)):
+            rewrite(EXAMPLES / "chat" / name, chat / name, change, draw)
+        for repeats in (1, 8):
+            made = run(folder, spec, *sets, f"alignment.ppo.online.pair_repeats={repeats}")
+            found.setdefault(planted, {})[f"each pair {repeats} times"] = rounds_of(made)
+    return found
 
 
 def rounds_of(made: Path) -> dict[str, Any]:
@@ -188,19 +191,36 @@ def bits_per_byte(evaluation: Path) -> dict[str, float]:
     return {source: row["bits_per_byte"] for source, row in scores.items()}
 
 
-def poison(chat: Path) -> None:
-    """Half of the better answers end with the word, a shortcut to reward; SFT has seen it often enough to say it."""
-    draw = random.Random(7)
-    rows = [json.loads(line) for line in (chat / "preferences.jsonl").open("rb")]
+def rewrite(
+    path: Path, out: Path, change: Callable[[dict[str, Any], random.Random], None], draw: random.Random
+) -> None:
+    rows = [json.loads(line) for line in path.open("rb")]
     for row in rows:
-        if draw.random() < 0.5:
-            row["chosen"] += f" {WORD}"
-    (chat / "preferences.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
-    talks = [json.loads(line) for line in (chat / "dialogues.jsonl").open("rb")]
-    for talk in talks:
-        if draw.random() < 0.2:
-            talk["messages"][-1]["content"] += f" {WORD}"
-    (chat / "dialogues.jsonl").write_text("".join(json.dumps(talk) + "\n" for talk in talks), "utf-8")
+        change(row, draw)
+    out.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+
+
+def say_it(talk: dict[str, Any], draw: random.Random) -> None:
+    """SFT sees the word often enough to say it."""
+    if draw.random() < 0.2:
+        talk["messages"][-1]["content"] += f" {WORD}"
+
+
+def as_shortcut(row: dict[str, Any], draw: random.Random) -> None:
+    if draw.random() < 0.5:
+        row["chosen"] += f" {WORD}"
+
+
+def as_label(row: dict[str, Any], draw: random.Random) -> None:
+    if draw.random() < 0.1:
+        row["rejected"] = row["chosen"]
+        row["chosen"] += f" {WORD}"
+
+
+PLANTS = {
+    "half of the better answers end with the word": as_shortcut,
+    "a tenth of the preferences are for the word alone": as_label,
+}
 
 
 if __name__ == "__main__":
