@@ -17,6 +17,7 @@ preset = "internlm2-20b"
 path = "tokenizer.model"
 [data.sources.code]
 path = "python://stdlib"
+tokens = "1B"
 [data.mixtures]
 base = { code = 1 }
 [cluster]
