@@ -6,7 +6,7 @@ Published JSON schema: `schemas/plan.schema.json`.
 """
 
 import hashlib
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 from msgspec import Struct
@@ -243,18 +243,17 @@ def identity(stage: AnyStage) -> dict[str, object]:
     """All of the stage's own values that determine its result, as plain data."""
     plain = msgspec.to_builtins(stage, order="deterministic")
     kept = {key: value for key, value in plain.items() if key not in _NOT_IDENTITY}
-    if isinstance(stage, IngestStage | ConversationsStage):
-        kept["sources"] = [_by_content(source) for source in plain["sources"]]
-    if isinstance(stage, RewardStage | PpoStage):
-        kept["conditions"] = {domain: _by_content(each) for domain, each in plain["conditions"].items()}
-    if isinstance(stage, OnlineStage):
-        kept["labels"] = [_by_content(each) for each in plain["labels"]]
     return _by_content(kept) | {"revision": _REVISIONS[plain["kind"]]}
 
 
-def _by_content(plain: dict[str, object]) -> dict[str, object]:
-    """Text that was looked at is known by its digest, wherever it lies; other text by its path."""
-    return {key: value for key, value in plain.items() if key != "path" or plain.get("digest") is None}
+def _by_content(plain: Any) -> Any:
+    """Text that was looked at, at any depth, is known by its digest wherever it lies; other text by its path."""
+    if isinstance(plain, list):
+        return [_by_content(each) for each in plain]
+    if isinstance(plain, dict):
+        known = plain.get("digest") is not None
+        return {key: _by_content(value) for key, value in plain.items() if key != "path" or not known}
+    return plain
 
 
 def fingerprint(stage: AnyStage, needs: dict[str, str]) -> str:
