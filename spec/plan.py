@@ -243,12 +243,12 @@ def identity(stage: AnyStage) -> dict[str, object]:
     """All of the stage's own values that determine its result, as plain data."""
     plain = msgspec.to_builtins(stage, order="deterministic")
     kept = {key: value for key, value in plain.items() if key not in _NOT_IDENTITY}
-    return _by_content(kept) | {"revision": _REVISIONS[plain["kind"]]}
+    return {**_by_content(kept), "revision": _REVISIONS[plain["kind"]]}
 
 
 def _by_content(plain: Any) -> Any:
     """Text that was looked at, at any depth, is known by its digest wherever it lies; other text by its path."""
-    if isinstance(plain, list):
+    if isinstance(plain, list | tuple):
         return [_by_content(each) for each in plain]
     if isinstance(plain, dict):
         known = plain.get("digest") is not None

@@ -149,6 +149,20 @@ def test_a_condition_is_known_by_its_text_whatever_folder_it_lies_in(tmp_path: P
     assert here == there != other
 
 
+def test_rows_are_known_by_their_text_whatever_folder_they_lie_in(tmp_path: Path) -> None:
+    text = '{"prompt": "a", "chosen": "b", "rejected": "c"}\n'
+    for folder, rows in (("here", text), ("there", text), ("other", text + text)):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "pairs.jsonl").write_text(rows)
+    here, there, other = (
+        stage(
+            plan_of(tmp_path, DATA + REWARD, f"data.sources.pairs.path='{folder}/pairs.jsonl'"), "conversations"
+        ).fingerprint
+        for folder in ("here", "there", "other")
+    )
+    assert here == there != other
+
+
 def test_what_the_runtime_cannot_do_blocks_the_run_beforehand(tmp_path: Path) -> None:
     plan = plan_of(tmp_path, ALL, "alignment.reward.topology={zero=3}")
     assert [notice.key for notice in plan.notices if notice.blocks] == ["alignment.reward.topology.zero"]
