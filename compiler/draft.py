@@ -106,6 +106,7 @@ class Draft:
     memory: dict[str, tuple[RankMemory, ...]]  # phase -> one for each pipeline rank
     expected_steps: dict[str, int | None]  # of stages whose data decide it; None: nobody can tell
     iterations: dict[str, tuple[IterationEstimate, ...]]  # of a stage of PPO, by placement
+    expected_tokens: dict[str, float | None]  # of sources: about how many they hold; None: nobody can tell
     passes: dict[str, dict[str, float]]  # by phase and source: how often the phase reads its text
     estimates: tuple[Estimate, ...]
     assumptions: tuple[Assumption, ...]

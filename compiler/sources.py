@@ -20,10 +20,7 @@ END_BYTES = 64 << 10
 
 # Of text that nobody has tokenised, and of the JSON of conversations; ours.
 BYTES_PER_TOKEN = 4.0
-_COMPRESSED = (".gz", ".bz2", ".xz", ".zst", ".tgz", ".tbz2", ".txz", ".zip", ".parquet")
-
-_FOREIGN = frozenset({"site-packages", "dist-packages", "__pycache__"})
-_ARCHIVES = (".tar", ".tgz", ".tbz2", ".txz", ".tar.gz", ".tar.bz2", ".tar.xz", ".tar.zst")
+_COMPRESSED = (".gz", ".bz2", ".xz", ".zst", ".tgz", ".tbz2", ".txz", ".parquet")
 
 
 @dataclass(frozen=True)
@@ -33,6 +30,7 @@ class Found:
     files: int
     size_bytes: int
     digest: str
+    compressed: bool  # any of them: then their size does not tell how much text they hold
 
 
 def look_at(root: Path, source: AnySource) -> Found | None:
@@ -43,18 +41,11 @@ def look_at(root: Path, source: AnySource) -> Found | None:
     return digest_stdlib(files) if source.path == STDLIB else digest_files(files)
 
 
-def expected_tokens(root: Path, source: Source) -> float | None:
-    """About how many tokens the source holds: what it states, or by the size of its local files.
-
-    None where it is remote, or compressed to nobody knows what share of its size.
-    """
-    if source.tokens is not None or is_remote(source.path):
+def expected_tokens(source: Source, found: Found | None) -> float | None:
+    """About how many tokens the source holds: what it states, or by the size of its files; None: nobody can tell."""
+    if source.tokens is not None or found is None or found.compressed:
         return source.tokens
-    files = local_files(root, source.path, source.include, source.exclude)
-    if any(file.name.lower().endswith(_COMPRESSED) for file in files):
-        return None
-    size_bytes = sum(file.size_bytes for file in files)
-    return min(size_bytes, source.max_size or size_bytes) / BYTES_PER_TOKEN
+    return min(found.size_bytes, source.max_size or found.size_bytes) / BYTES_PER_TOKEN
 
 
 def digest_files(files: Sequence[SourceFile]) -> Found:
@@ -71,7 +62,7 @@ def digest_files(files: Sequence[SourceFile]) -> Found:
                 digest.update(file.read(END_BYTES))
                 file.seek(max(0, found.size_bytes - END_BYTES))
                 digest.update(file.read(END_BYTES))
-    return Found(len(files), total, digest.hexdigest())
+    return Found(len(files), total, digest.hexdigest(), _any_compressed(files))
 
 
 def digest_stdlib(files: Sequence[SourceFile]) -> Found:
@@ -79,4 +70,8 @@ def digest_stdlib(files: Sequence[SourceFile]) -> Found:
     digest = hashlib.blake2b(sys.version.encode(), digest_size=16)
     for found in files:
         digest.update(f"{found.name}\0{found.size_bytes}\0".encode())
-    return Found(len(files), sum(found.size_bytes for found in files), digest.hexdigest())
+    return Found(len(files), sum(found.size_bytes for found in files), digest.hexdigest(), compressed=False)
+
+
+def _any_compressed(files: Sequence[SourceFile]) -> bool:
+    return any(file.name.lower().endswith(_COMPRESSED) for file in files)

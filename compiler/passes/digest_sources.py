@@ -1,7 +1,7 @@
 """What the sources that some stage reads hold right now."""
 
 from trainwright.compiler.draft import Draft, Pass
-from trainwright.compiler.sources import digest_files, look_at
+from trainwright.compiler.sources import Found, digest_files, expected_tokens, look_at
 from trainwright.spec.files import is_remote, local_files
 from trainwright.spec.plan import SourcePlan
 from trainwright.spec.spec import Source
@@ -15,7 +15,9 @@ def digest_sources(draft: Draft) -> None:
     read |= {source for evaluation in spec.evaluation for source in evaluation.sources}
     if spec.tokenizer.train is not None and spec.tokenizer.train.mixture is not None:
         read |= set(draft.mixtures[spec.tokenizer.train.mixture])
-    draft.sources = {name: _plan(draft, name, spec.data.sources[name]) for name in sorted(read)}
+    found = {name: look_at(draft.root, spec.data.sources[name]) for name in sorted(read)}
+    draft.sources = {name: _plan(name, spec.data.sources[name], each) for name, each in found.items()}
+    draft.expected_tokens = {name: expected_tokens(spec.data.sources[name], each) for name, each in found.items()}
     path = spec.tokenizer.path
     draft.tokenizer_digest = None
     if path is not None and not is_remote(path):
@@ -36,8 +38,7 @@ def _aligned(draft: Draft) -> set[str]:
     return names | {source for mixture in mixtures for source in draft.mixtures[mixture]}
 
 
-def _plan(draft: Draft, name: str, source: Source) -> SourcePlan:
-    found = look_at(draft.root, source)
+def _plan(name: str, source: Source, found: Found | None) -> SourcePlan:
     return SourcePlan(
         name=name,
         path=source.path,
@@ -70,5 +71,5 @@ DIGEST_SOURCES = Pass(
         "tokenizer is sound",
         "sources are there",
     ),
-    gives=("sources", "tokenizer_digest"),
+    gives=("sources", "expected_tokens", "tokenizer_digest"),
 )

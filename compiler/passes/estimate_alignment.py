@@ -2,7 +2,6 @@
 
 from trainwright.compiler.cost.ppo import Iteration, iteration
 from trainwright.compiler.draft import Draft, Pass
-from trainwright.compiler.sources import expected_tokens
 from trainwright.spec.plan import DpoStage, IterationEstimate, PpoStage, RewardStage, SftStage
 
 
@@ -19,7 +18,7 @@ def _steps(draft: Draft, stage: SftStage | RewardStage | DpoStage) -> int | None
     """None where nobody can tell how many tokens a source has."""
     tokens = 0.0
     for name in stage.data:
-        expected = expected_tokens(draft.root, draft.spec.data.sources[name])
+        expected = draft.expected_tokens[name]
         if expected is None:
             return None
         tokens += expected
@@ -57,5 +56,7 @@ def _estimate(draft: Draft, stage: PpoStage, placement: str, one: Iteration, ran
 
 
 ESTIMATE_ALIGNMENT = Pass(
-    estimate_alignment, needs=("graph", "hardware", "sources", "spec.data"), gives=("expected_steps", "iterations")
+    estimate_alignment,
+    needs=("graph", "hardware", "expected_tokens", "spec.data"),
+    gives=("expected_steps", "iterations"),
 )
