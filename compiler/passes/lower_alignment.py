@@ -95,6 +95,7 @@ def _reward(draft: Draft, reward: Reward, number: int) -> RewardStage:
         round=number,
         data=reward.data,
         patches=patches,
+        # 1 where there is nothing to repeat: another value of the key leaves the first round's result as it is.
         patch_repeats=ppo.online.pair_repeats if ppo and patches else 1,
         epochs=reward.epochs,
         longest=course.longest,

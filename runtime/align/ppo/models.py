@@ -7,7 +7,6 @@ optimizer's state of one that learns, while it does. On a CPU the host's memory 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
 
 from megatron.core.models.gpt import GPTModel
 from msgspec import structs
@@ -15,7 +14,7 @@ from msgspec import structs
 from trainwright.runtime import host
 from trainwright.runtime.align.ppo.resident import Room, Shelf
 from trainwright.runtime.train import checkpoint, optimizer_state
-from trainwright.runtime.train.model import model_of
+from trainwright.runtime.train.model import Head, model_of
 from trainwright.runtime.train.objective import Loss, Shaped
 from trainwright.runtime.train.optimizer import build_optimizer, set_learning_rate, wrap
 from trainwright.runtime.train.step import over_all_ranks, train_step
@@ -23,7 +22,6 @@ from trainwright.runtime.train.summary import PhaseError
 from trainwright.spec.artefact import CHECKPOINTS
 from trainwright.spec.plan import Layout, PpoStage
 
-Head = Literal["language", "score"]
 CRITIC = "critic"  # the folder of its checkpoints, beside the actor's
 
 
