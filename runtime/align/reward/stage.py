@@ -80,7 +80,7 @@ def train(
             write_atomically(out / STATISTICS_FILE, text.encode())
             print(_line(found), flush=True)
             if len(confirmed):
-                print(_confirmed_line(found["confirmed"]), flush=True)
+                print(confirmed_line(found["confirmed"]), flush=True)
         known: dict[str, Any] = (
             found if len(held_out) else {"accuracy": None, "by_domain": {}, "calibration": {"error": None}}
         )
@@ -161,7 +161,7 @@ def _line(found: Mapping[str, Any]) -> str:
     )
 
 
-def _confirmed_line(found: Mapping[str, Any]) -> str:
+def confirmed_line(found: Mapping[str, Any]) -> str:
     """A pair that a person confirmed and that the model still has the wrong way round is what the policy will use."""
     said = f"accuracy {found['accuracy']:.3f} of {found['pairs']:,} confirmed pairs of earlier rounds"
     if found["accuracy"] > 0.5:

@@ -159,6 +159,7 @@ def test_the_page_has_a_section_of_every_kind_of_stage(aligned_run) -> None:
         "1: an exchange is longer than a row",
         "brief 0.600, long 0.800",
         "✓ passed at 0.600",
+        "14 (90 % right)",
         "a conversation of 99 tokens is longer than 64",
         "75.0 % of the labels",
         "word : `sure` stands in 90% of the answers",
